@@ -1,0 +1,204 @@
+"""The two objects that hold everything a user may choose, and the design they make together."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from intaglio.hw.formats import BLOCK, ElementFormat, FloatFormat, element_format
+
+__all__ = ["CHIPS", "ChipConfig", "Design", "ModelConfig"]
+
+ADDER_LATENCY = 4
+"""Cycles of a small-float addition; the accumulation of a block's sums turns in this loop."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _is_power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Shape of a Llama-family decoder, as the checkpoint gives it.
+
+    Raises :exc:`ValueError` with one sentence if the numbers do not make a decoder.
+    """
+
+    dim: int
+    """Width of the residual stream."""
+    hidden: int
+    """Width of the feed-forward network."""
+    layers: int
+    heads: int
+    """Query heads."""
+    kv_heads: int
+    """Key/value heads; every ``heads / kv_heads`` query heads share one."""
+    head_dim: int
+    vocab: int
+    context: int
+    """Positions that the model was trained for."""
+    norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    attention_bias: bool = False
+    """Whether the query, key, value and output projections have a bias."""
+    mlp_bias: bool = False
+    """Whether the gate, up and down projections have a bias."""
+
+    def __post_init__(self):
+        for name in ("dim", "hidden", "layers", "heads", "kv_heads", "head_dim", "context"):
+            value = getattr(self, name)
+            _require(value >= 1, f"The model's {name} must be at least 1, not {value}")
+        _require(self.vocab >= 2, f"The model's vocab must be at least 2, not {self.vocab}")
+        _require(
+            self.heads % self.kv_heads == 0,
+            f"The model's {self.heads} query heads cannot share {self.kv_heads} key/value heads "
+            "evenly",
+        )
+        for name in ("head_dim", "dim", "hidden"):
+            value = getattr(self, name)
+            _require(value % 2 == 0, f"The model's {name} must be even, not {value}")
+        _require(self.norm_eps > 0, f"The model's norm_eps must be positive, not {self.norm_eps}")
+        _require(
+            self.rope_theta > 0, f"The model's rope_theta must be positive, not {self.rope_theta}"
+        )
+
+    @property
+    def q_dim(self) -> int:
+        """Elements of all query heads."""
+        return self.heads * self.head_dim
+
+    @property
+    def kv_dim(self) -> int:
+        """Elements of all key heads."""
+        return self.kv_heads * self.head_dim
+
+    @property
+    def head_block(self) -> int:
+        """Elements of a head that share an exponent: the largest power of two <= 32 dividing it."""
+        return min(BLOCK, self.head_dim & -self.head_dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChipConfig:
+    """What is etched around the model: formats, parallelism, memories.
+
+    Raises :exc:`ValueError` with one sentence if a value is impossible for any model; what depends
+    on the model is checked by :class:`Design`.
+    """
+
+    weights: ElementFormat = field(default_factory=lambda: element_format("int8"))
+    """Format of every matrix of the checkpoint, the embedding included."""
+    activations: ElementFormat = field(default_factory=lambda: element_format("int8"))
+    """Format of what enters the matmul array, and of the queries."""
+    kv: ElementFormat = field(default_factory=lambda: element_format("int8"))
+    """Format of the cached keys and values."""
+    small_float: FloatFormat = field(default_factory=FloatFormat)
+    """Format of everything that does not cross a multiplier array."""
+    rows: int = 1
+    """Tokens that walk through the array side by side."""
+    outputs: int = 16
+    """N: outputs of the array for each row; a power of two."""
+    depth: int = 8
+    """D: products that are summed in one cycle for each output; a power of two, 2 to 8."""
+    groups: int = 1
+    """Groups of `rows` tokens in flight; one may be in the array while another attends."""
+    slots: int = 0
+    """Sequences whose keys and values are held; 0 means ``rows * groups``."""
+    context: int = 0
+    """Positions held for each slot; 0 means the model's context."""
+    window: int = 32
+    """Positions between two rescalings of attention; a power of two."""
+    kv_lanes: int = 0
+    """Key/value heads side by side in a word of the cache; 0 means all of them."""
+
+    def __post_init__(self):
+        for role, fmt in (("activations", self.activations), ("kv", self.kv)):
+            _require(
+                fmt.is_integer,
+                f"The format of {role} must be int4 to int16, not {fmt.name}: only weights may be "
+                "small floats",
+            )
+        _require(1 <= self.rows <= 64, f"rows must be 1 to 64, not {self.rows}")
+        _require(1 <= self.groups <= 16, f"groups must be 1 to 16, not {self.groups}")
+        _require(
+            _is_power_of_two(self.outputs) and 2 <= self.outputs <= 1024,
+            f"outputs must be a power of two from 2 to 1024, not {self.outputs}",
+        )
+        _require(
+            _is_power_of_two(self.depth) and 2 <= self.depth <= BLOCK // ADDER_LATENCY,
+            f"depth must be a power of two from 2 to {BLOCK // ADDER_LATENCY}, not {self.depth}: a "
+            f"block of {BLOCK} must last the {ADDER_LATENCY} cycles of an addition",
+        )
+        _require(
+            _is_power_of_two(self.window) and 4 <= self.window <= 1024,
+            f"window must be a power of two from 4 to 1024, not {self.window}",
+        )
+        _require(0 <= self.slots <= 1 << 16, f"slots must be 0 to 65536, not {self.slots}")
+        _require(self.context >= 0, f"context must not be negative, not {self.context}")
+        _require(self.kv_lanes >= 0, f"kv_lanes must not be negative, not {self.kv_lanes}")
+
+
+CHIPS = {
+    "single": ChipConfig(),
+    "quad": ChipConfig(rows=4),
+    "overlap": ChipConfig(groups=2),
+    "tiny": ChipConfig(outputs=2, depth=2, kv_lanes=1, window=8),
+}
+"""Named presets for ``--chip``: one row; four rows; two groups in flight; as small as it gets."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """A model and a chip that fit each other; every derived number of the hardware.
+
+    Raises :exc:`ValueError` with one sentence if the model cannot be etched into the chip.
+    """
+
+    model: ModelConfig
+    chip: ChipConfig
+
+    def __post_init__(self):
+        m, c = self.model, self.chip
+        lanes = c.kv_lanes or m.kv_heads
+        _require(
+            m.kv_heads % lanes == 0,
+            f"kv_lanes must divide the model's {m.kv_heads} key/value heads, not be {lanes}",
+        )
+        _require(
+            c.context <= m.context,
+            f"The chip's context of {c.context} is more than the model's {m.context} positions",
+        )
+        _require(self.context >= 2, f"The context must be at least 2 positions, not {self.context}")
+
+    @property
+    def context(self) -> int:
+        """Positions of a slot."""
+        return self.chip.context or self.model.context
+
+    @property
+    def slots(self) -> int:
+        """Sequences that live on the chip."""
+        return self.chip.slots or self.chip.rows * self.chip.groups
+
+    @property
+    def kv_lanes(self) -> int:
+        """Key/value heads side by side in a word of the cache."""
+        return self.chip.kv_lanes or self.model.kv_heads
+
+    @property
+    def lane_groups(self) -> int:
+        """Words that hold all key/value heads of one position."""
+        return self.model.kv_heads // self.kv_lanes
+
+    @property
+    def q_lanes(self) -> int:
+        """Query heads that share the key/value heads of one word."""
+        return self.kv_lanes * self.model.heads // self.model.kv_heads
+
+    @property
+    def head_blocks(self) -> int:
+        """Blocks of one head."""
+        return self.model.head_dim // self.model.head_block
