@@ -1,0 +1,157 @@
+"""Block accumulate: the float adders between the array and the drain."""
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from intaglio.hw.array import exponents_per_word, sums_layout
+from intaglio.hw.formats import BLOCK, E8M0_BIAS, FloatFormat
+from intaglio.hw.pipeline import delay
+from intaglio.hw.quantiser import pairs_layout
+from intaglio.hw.small_float import FloatAdd, FloatConvert, float_layout
+
+__all__ = ["BlockAccumulate"]
+
+TILES = 4
+"""Tiles of results that may wait for the drain, so that the array runs on meanwhile."""
+
+
+class BlockAccumulate(wiring.Component):
+    """Scale the sums of each block, round them, add up the blocks of each output.
+
+    Equals ``golden.matmul.block_accumulate``. An adder serves ``32 / depth`` outputs in turns. A
+    running sum comes out of the adder in time for the same output's turn in the next block, so the
+    sums circulate through the adder (plus registers) and need no memory: with nothing to add, zero
+    is added. Takes a block every ``32 / depth`` cycles and gives one pair of results per cycle for
+    each row, the first about ``32 / depth + 9`` cycles after the last block of its tile.
+
+    Parameters
+    ----------
+    fmt, rows, outputs, depth, sum_bits :
+        Small float, shape of the array and width of its sums.
+    fraction_bits :
+        Fraction bits of a product of elements.
+
+    Members
+    -------
+    i : ``In(stream.Signature(sums_layout(...)))``
+    o : ``Out(stream.Signature(pairs_layout(...)))``
+        Results of a tile: outputs 0 and 1, then 2 and 3, ...
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(
+        self,
+        fmt: FloatFormat,
+        *,
+        rows: int,
+        outputs: int,
+        depth: int,
+        sum_bits: int,
+        fraction_bits: int,
+    ):
+        self.fmt, self.rows, self.outputs = fmt, rows, outputs
+        self.sum_bits, self.fraction_bits = sum_bits, fraction_bits
+        self.turns = BLOCK // depth
+        self.adders = exponents_per_word(outputs, depth)
+        super().__init__({
+            "i": In(stream.Signature(sums_layout(rows, outputs, sum_bits))),
+            "o": Out(stream.Signature(pairs_layout(fmt, rows))),
+        })
+
+    def _adder(self, m: Module, name: str, total, exponent, turn, first):
+        """One adder with its ring: the running sum of the output whose turn it is."""
+        fmt = self.fmt
+        convert = FloatConvert(fmt, integer_bits=self.sum_bits, exponent_bits=11)
+        add = FloatAdd(fmt)
+        m.submodules[f"convert_{name}"], m.submodules[f"add_{name}"] = convert, add
+        ring = delay(m, 1, add.o, self.turns - FloatAdd.LATENCY, f"ring_{name}")
+        m.d.comb += [
+            convert.enable.eq(1),
+            add.enable.eq(1),
+            convert.integer.eq(total),
+            convert.exponent.eq(exponent),
+            add.a.eq(Mux(first, 0, ring)),
+            add.b.eq(Mux(turn, convert.o, 0)),
+        ]
+        return add.o
+
+    def elaborate(self, platform):
+        m = Module()
+        turns, adders = self.turns, self.adders
+        phase = Signal(range(turns))
+        m.d.sync += phase.eq(phase + 1)
+
+        # A block is taken when its turns can begin; the last of a tile only if there is room.
+        held = Signal(self.i.p.shape())
+        busy = Signal()
+        tiles = Signal(range(TILES + 1))
+        accept, tile_in, tile_out = Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.i.ready.eq((phase == turns - 1) & (~self.i.p.last | (tiles != TILES))),
+            accept.eq(self.i.valid & self.i.ready),
+            tile_in.eq(accept & self.i.p.last),
+        ]
+        m.d.sync += tiles.eq(tiles + tile_in - tile_out)
+        with m.If(phase == turns - 1):
+            m.d.sync += [busy.eq(accept), held.eq(self.i.p)]
+        with m.Else():  # the next outputs' turn
+            m.d.sync += held.weight_exponents.eq(held.weight_exponents.as_value() >> 8 * adders)
+            for row in range(self.rows):
+                m.d.sync += held.sums[row].eq(
+                    held.sums[row].as_value() >> self.sum_bits * adders
+                )
+
+        turn = delay(m, 1, busy, FloatConvert.LATENCY, "turn")
+        first = delay(m, 1, busy & held.first, FloatConvert.LATENCY, "first")
+        written = busy & held.last & (phase * adders < self.outputs)
+        written = delay(m, 1, written, FloatConvert.LATENCY + FloatAdd.LATENCY, "written")
+        offset = 2 * E8M0_BIAS + self.fraction_bits
+        results = []
+        for row in range(self.rows):
+            for a in range(adders):
+                exponent = held.row_exponents[row] + held.weight_exponents[a] - offset
+                total = held.sums[row][a]
+                results.append(self._adder(m, f"{row}_{a}", total, exponent, turn, first))
+        tile_out = self._drain(m, written, results, tile_out)
+        return m
+
+    def _drain(self, m: Module, written, results: list, tile_out):
+        """Queue what the adders give, and hand it out in pairs."""
+        fmt, rows, adders = self.fmt, self.rows, self.adders
+        width = max(adders, 2)
+        entry = data.ArrayLayout(data.ArrayLayout(float_layout(fmt), width), rows)
+        depth = TILES * max(self.outputs // width, 1)
+        m.submodules.results = fifo = SyncFIFOBuffered(width=entry.size, depth=depth)
+        if adders == 1:  # the first of a pair waits for the second
+            waiting = Signal(data.ArrayLayout(float_layout(fmt), rows))
+            odd = Signal()
+            with m.If(written):
+                m.d.sync += [odd.eq(~odd), waiting.eq(Cat(*results))]
+            values = Cat(*(Cat(waiting[row], results[row]) for row in range(rows)))
+            m.d.comb += [fifo.w_data.eq(values), fifo.w_en.eq(written & odd)]
+        else:
+            m.d.comb += [fifo.w_data.eq(Cat(*results)), fifo.w_en.eq(written)]
+
+        head = data.View(entry, fifo.r_data)
+        pair = Signal(range(max(width // 2, 2)))
+        done = Signal(range(max(self.outputs // 2, 2)))
+        accept = self.o.valid & self.o.ready
+        m.d.comb += [
+            self.o.valid.eq(fifo.r_rdy),
+            fifo.r_en.eq(accept & (pair == width // 2 - 1)),
+            tile_out.eq(accept & (done == self.outputs // 2 - 1)),
+        ]
+        for row in range(rows):
+            for k in range(2):
+                choices = Cat(*(head[row][n].as_value() for n in range(k, width, 2)))
+                m.d.comb += self.o.p[row][k].as_value().eq(choices.word_select(pair, fmt.bits))
+        with m.If(accept):
+            m.d.sync += [
+                pair.eq(Mux(pair == width // 2 - 1, 0, pair + 1)),
+                done.eq(Mux(tile_out, 0, done + 1)),
+            ]
+        return tile_out

@@ -1,0 +1,164 @@
+"""RMSNorm's one scalar for each row, taken from the residual stream while it is written."""
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from intaglio.hw.formats import BLOCK, E8M0_BIAS, FloatFormat, mxint
+from intaglio.hw.lookup import ReciprocalRoot
+from intaglio.hw.quantiser import pairs_layout, round_to_elements
+from intaglio.hw.small_float import FloatAdd, FloatConvert, FloatMultiply, float_layout
+
+__all__ = ["Norm"]
+
+
+class Norm(wiring.Component):
+    """``o = 1 / sqrt(sum(x**2) / dim + eps)``; equals ``golden.norm.inverse_rms``.
+
+    The squares of a block are summed as exact integers; the sums of the blocks are added, scaled
+    and rooted by one adder and one multiplier for each row. Takes one pair per cycle; a block ends
+    at most every 8 cycles, and `o` comes 22 cycles after the last pair.
+
+    Parameters
+    ----------
+    fmt, rows :
+        Small float, and the number of rows side by side.
+    inverse_dim, eps :
+        Codes of the two constants.
+    tag :
+        Shape of what is passed on from the last pair of a vector.
+
+    Members
+    -------
+    i : ``In(stream.Signature({pairs, exponents, last, end, tag}))``
+        Pairs of a vector with the exponents of their blocks; `last` closes a block, `end` (with
+        `last`) the vector.
+    o : ``Out(stream.Signature({inverse, tag}))``
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, fmt: FloatFormat, *, rows: int, inverse_dim: int, eps: int, tag):
+        self.fmt, self.rows = fmt, rows
+        self.inverse_dim, self.eps = inverse_dim, eps
+        layout = float_layout(fmt)
+        super().__init__({
+            "i": In(
+                stream.Signature(
+                    data.StructLayout({
+                        "pairs": pairs_layout(fmt, rows),
+                        "exponents": data.ArrayLayout(8, rows),
+                        "last": 1,
+                        "end": 1,
+                        "tag": tag,
+                    })
+                )
+            ),
+            "o": Out(
+                stream.Signature(
+                    data.StructLayout({"inverse": data.ArrayLayout(layout, rows), "tag": tag})
+                )
+            ),
+        })
+
+    def _sum_of_squares(self, m: Module, row: int, enable, count, first) -> Signal:
+        """Integer sum over a block; a pair counts in the third stage, if `count` is set there."""
+        element = mxint(self.fmt.precision + 1)
+        squares = []
+        for k in range(2):
+            x, exponent = self.i.p.pairs[row][k], self.i.p.exponents[row]
+            whole, up = round_to_elements(m, self.fmt, element, x, exponent, f"x_{row}_{k}")
+            magnitude = Signal(self.fmt.precision, name=f"magnitude_{row}_{k}")
+            square = Signal(2 * self.fmt.precision, name=f"square_{row}_{k}")
+            with m.If(enable):
+                m.d.sync += [magnitude.eq(whole + up), square.eq(magnitude * magnitude)]
+            squares.append(square)
+        total = Signal(2 * self.fmt.precision + BLOCK.bit_length(), name=f"sum_{row}")
+        with m.If(enable & count):
+            m.d.sync += total.eq(Mux(first, 0, total) + squares[0] + squares[1])
+        return total
+
+    def _finish(self, m: Module, row: int, total, exponent, first, scaling) -> tuple:
+        """Convert and accumulate; then, with `scaling`, scale and root. Returns running sum, next.
+
+        All inputs stand still while this runs, so nothing but its duration needs control.
+        """
+        fmt = self.fmt
+        units = {
+            "convert": FloatConvert(fmt, integer_bits=len(total) + 1, exponent_bits=11),
+            "add": FloatAdd(fmt),
+            "multiply": FloatMultiply(fmt),
+            "root": ReciprocalRoot(fmt),
+        }
+        for name, unit in units.items():
+            m.submodules[f"{name}_{row}"] = unit
+            m.d.comb += unit.enable.eq(1)
+        convert, add, multiply, root = units.values()
+        running = Signal(float_layout(fmt), name=f"running_{row}")
+        m.d.comb += [
+            convert.integer.eq(total),
+            convert.exponent.eq((exponent << 1) - 2 * (E8M0_BIAS + fmt.fraction_bits)),
+            multiply.a.eq(running),
+            multiply.b.eq(self.inverse_dim),
+            root.a.eq(add.o),
+            self.o.p.inverse[row].eq(root.o),
+        ]
+        with m.If(scaling):
+            m.d.comb += [add.a.eq(multiply.o), add.b.eq(self.eps)]
+        with m.Else():
+            m.d.comb += [add.a.eq(Mux(first, 0, running.as_value())), add.b.eq(convert.o)]
+        return running, add.o
+
+    def elaborate(self, platform):
+        m = Module()
+        # When each result is there, in cycles since the sum of a block stands still.
+        accumulated = FloatConvert.LATENCY + FloatAdd.LATENCY
+        rooted = accumulated + 1 + FloatMultiply.LATENCY + FloatAdd.LATENCY + ReciprocalRoot.LATENCY
+        step = Signal(range(rooted + 1))
+
+        beat_layout = data.StructLayout({
+            "valid": 1,
+            "last": 1,
+            "end": 1,
+            "exponents": data.ArrayLayout(8, self.rows),
+            "tag": self.o.p.tag.shape(),
+        })
+        magnitudes, squares, sums = (Signal(beat_layout, name=f"beat_{n}") for n in range(3))
+        block_start, vector_start = Signal(init=1), Signal(init=1)
+        enable, ending, done = Signal(), Signal(), Signal()
+        m.d.comb += [
+            ending.eq(sums.valid & sums.last),
+            done.eq(Mux(sums.end, self.o.valid & self.o.ready, step == accumulated)),
+            enable.eq(~ending | done),
+            self.i.ready.eq(enable),
+            self.o.valid.eq(ending & sums.end & (step == rooted)),
+            self.o.p.tag.eq(sums.tag),
+        ]
+        with m.If(enable):
+            m.d.sync += [
+                step.eq(0),
+                magnitudes.valid.eq(self.i.valid),
+                magnitudes.last.eq(self.i.p.last),
+                magnitudes.end.eq(self.i.p.end),
+                magnitudes.exponents.eq(self.i.p.exponents),
+                magnitudes.tag.eq(self.i.p.tag),
+                squares.eq(magnitudes),
+                sums.eq(squares),
+            ]
+            with m.If(squares.valid):
+                m.d.sync += block_start.eq(squares.last)
+        with m.Elif(step != rooted):
+            m.d.sync += step.eq(step + 1)
+
+        block_done = ending & (step == accumulated)
+        with m.If(block_done):
+            m.d.sync += vector_start.eq(sums.end)
+        for row in range(self.rows):
+            total = self._sum_of_squares(m, row, enable, squares.valid, block_start)
+            running, added = self._finish(
+                m, row, total, sums.exponents[row], vector_start, step > accumulated
+            )
+            with m.If(block_done):
+                m.d.sync += running.eq(added)
+        return m

