@@ -1,0 +1,99 @@
+"""The KV cache: one word of keys and one of values for each position, contiguous for each slot."""
+
+from amaranth import Module, Value, signed, unsigned
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from intaglio.hw.formats import ElementFormat
+
+__all__ = ["KVCache", "keys_layout", "values_layout"]
+
+
+def keys_layout(element: ElementFormat, lanes: int, head_dim: int, blocks: int):
+    """What the score pass reads: keys with their exponents, and the exponents of the values."""
+    exponents = data.ArrayLayout(data.ArrayLayout(8, blocks), lanes)
+    return data.StructLayout({
+        "elements": data.ArrayLayout(data.ArrayLayout(signed(element.bits), head_dim), lanes),
+        "exponents": exponents,
+        "value_exponents": exponents,
+    })
+
+
+def values_layout(element: ElementFormat, lanes: int, head_dim: int):
+    """What the context pass reads: the elements of the values."""
+    return data.ArrayLayout(data.ArrayLayout(signed(element.bits), head_dim), lanes)
+
+
+class KVCache(wiring.Component):
+    """Two memories with a word for each (slot, layer, lane group, position), in this order.
+
+    A word that was appended can be read from the next cycle on. Each read port takes an address
+    and gives the word one cycle later, one per cycle, and waits while the word is not taken.
+
+    Parameters
+    ----------
+    element, lanes, head_dim, blocks :
+        Format of the elements, heads in a word, their elements and blocks.
+    words :
+        Depth of the memories.
+
+    Members
+    -------
+    append : ``In(stream.Signature({address, keys, values}))``
+        Always ready.
+    key_reads, value_reads : ``In(stream.Signature(address))``
+    keys : ``Out(stream.Signature(keys_layout(...)))``
+    values : ``Out(stream.Signature(values_layout(...)))``
+    """
+
+    append: stream.Interface
+    key_reads: stream.Interface
+    keys: stream.Interface
+    value_reads: stream.Interface
+    values: stream.Interface
+
+    def __init__(
+        self, element: ElementFormat, *, lanes: int, head_dim: int, blocks: int, words: int
+    ):
+        self.words = words
+        address = unsigned(max((words - 1).bit_length(), 1))
+        keys = keys_layout(element, lanes, head_dim, blocks)
+        values = values_layout(element, lanes, head_dim)
+        super().__init__({
+            "append": In(
+                stream.Signature(
+                    data.StructLayout({"address": address, "keys": keys, "values": values})
+                )
+            ),
+            "key_reads": In(stream.Signature(address)),
+            "keys": Out(stream.Signature(keys)),
+            "value_reads": In(stream.Signature(address)),
+            "values": Out(stream.Signature(values)),
+        })
+
+    def _port(self, m: Module, name: str, requests, words, new: Value) -> None:
+        """One memory: written by `append`, read through a pair of streams."""
+        m.submodules[name] = mem = memory.Memory(
+            shape=words.payload.shape().size, depth=self.words, init=[]
+        )
+        write, read = mem.write_port(), mem.read_port()
+        m.d.comb += [
+            write.addr.eq(self.append.p.address),
+            write.data.eq(new),
+            write.en.eq(self.append.valid),
+            requests.ready.eq(~words.valid | words.ready),
+            read.addr.eq(requests.payload),
+            read.en.eq(requests.ready),
+            words.payload.as_value().eq(read.data),
+        ]
+        with m.If(requests.ready):
+            m.d.sync += words.valid.eq(requests.valid)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += self.append.ready.eq(1)
+        self._port(m, "key_memory", self.key_reads, self.keys, self.append.p.keys.as_value())
+        self._port(
+            m, "value_memory", self.value_reads, self.values, self.append.p.values.as_value()
+        )
+        return m
