@@ -4,10 +4,11 @@ import numpy as np
 
 from intaglio.golden import attention, mx
 from intaglio.golden.drain import gate, rotate, scale
-from intaglio.golden.etch import Etched, Linear
+from intaglio.golden.etch import Etched
 from intaglio.golden.matmul import matmul
 from intaglio.golden.norm import inverse_rms
 from intaglio.golden.small_float import add, convert
+from intaglio.hw.config import Linear
 from intaglio.hw.formats import E8M0_BIAS
 
 __all__ = ["GoldenChip"]

@@ -11,26 +11,15 @@ Folds (each exact in real arithmetic, done here in float64 before anything is ro
 
 import math
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 
 from intaglio.golden import mx, small_float
 from intaglio.golden.checkpoint import Checkpoint
-from intaglio.hw.config import Design
+from intaglio.hw.config import Design, Linear
 from intaglio.hw.formats import ElementFormat
 
-__all__ = ["Etched", "Linear", "Matrix", "etch", "qkv_order"]
-
-
-class Linear(Enum):
-    """The linear layers of the etched program; `HEAD` stands once, the others once a layer."""
-
-    QKV = "qkv"
-    O = "o"  # noqa: E741 (the name that every checkpoint uses)
-    GATE_UP = "gate_up"
-    DOWN = "down"
-    HEAD = "head"
+__all__ = ["Etched", "Matrix", "etch", "qkv_order"]
 
 
 @dataclass(frozen=True)
@@ -137,14 +126,17 @@ def etch(checkpoint: Checkpoint, design: Design) -> Etched:
         bias = biases.get(linear)
         rounded = None if bias is None else small_float.round_float(fmt, bias)
         matrices[linear] = _quantised(weights, matrix, rounded)
+    inverse_dim, eps = small_float.round_float(
+        fmt, np.array([1 / design.model.dim, design.model.norm_eps])
+    ).tolist()
     return Etched(
         name=checkpoint.name,
         design=design,
         matrices=matrices,
         embedding=_quantised(weights, checkpoint.tensors["embedding"][None], None),
         rope=small_float.round_float(fmt, _rope_table(design)),
-        inverse_dim=float(small_float.round_float(fmt, np.array(1 / design.model.dim))),
-        eps=float(small_float.round_float(fmt, np.array(design.model.norm_eps))),
+        inverse_dim=inverse_dim,
+        eps=eps,
         eos=checkpoint.eos,
         bos=checkpoint.bos,
     )

@@ -1,11 +1,20 @@
 """The two objects that hold everything a user may choose, and the design they make together."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from enum import Enum
 
 from intaglio.hw.formats import BLOCK, ElementFormat, FloatFormat, element_format
 
-__all__ = ["CHIPS", "ChipConfig", "Design", "ModelConfig"]
+__all__ = [
+    "ADDER_LATENCY",
+    "CHIPS",
+    "LAYER_LINEARS",
+    "ChipConfig",
+    "Design",
+    "Linear",
+    "LinearShape",
+    "ModelConfig",
+]
 
 ADDER_LATENCY = 4
 """Cycles of a small-float addition; the accumulation of a block's sums turns in this loop."""
@@ -64,6 +73,11 @@ class ModelConfig:
         _require(
             self.rope_theta > 0, f"The model's rope_theta must be positive, not {self.rope_theta}"
         )
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether any linear layer has a bias."""
+        return self.attention_bias or self.mlp_bias
 
     @property
     def q_dim(self) -> int:
@@ -150,6 +164,34 @@ CHIPS = {
 """Named presets for ``--chip``: one row; four rows; two groups in flight; as small as it gets."""
 
 
+class Linear(Enum):
+    """The linear layers of the etched program."""
+
+    QKV = "qkv"
+    O = "o"  # noqa: E741 (the name that every checkpoint uses)
+    GATE_UP = "gate_up"
+    DOWN = "down"
+    HEAD = "head"
+
+
+LAYER_LINEARS = (Linear.QKV, Linear.O, Linear.GATE_UP, Linear.DOWN)
+"""Those that stand in every layer, in the order of the program; the head comes once, last."""
+
+
+@dataclass(frozen=True)
+class LinearShape:
+    """A linear layer as the array sees it, padded to whole blocks and tiles."""
+
+    inputs: int
+    outputs: int
+    blocks: int
+    """Blocks of inputs."""
+    tiles: int
+    """Passes over the inputs; each gives as many outputs as the array has."""
+    words: int
+    """Weight words of all tiles."""
+
+
 @dataclass(frozen=True)
 class Design:
     """A model and a chip that fit each other; every derived number of the hardware.
@@ -202,3 +244,48 @@ class Design:
     def head_blocks(self) -> int:
         """Blocks of one head."""
         return self.model.head_dim // self.model.head_block
+
+    @property
+    def exponents_per_word(self) -> int:
+        """Weight exponents that travel with each word, so that a block brings all it needs."""
+        return max(self.chip.outputs * self.chip.depth // BLOCK, 1)
+
+    @property
+    def words_per_block(self) -> int:
+        """Weight words, that is cycles, that a block of inputs takes."""
+        return BLOCK // self.chip.depth
+
+    def linear(self, linear: Linear) -> LinearShape:
+        """Shape of a linear layer."""
+        m, c = self.model, self.chip
+        inputs, outputs = {
+            Linear.QKV: (m.dim, m.q_dim + 2 * m.kv_dim),
+            Linear.O: (m.q_dim, m.dim),
+            Linear.GATE_UP: (m.dim, 2 * m.hidden),
+            Linear.DOWN: (m.hidden, m.dim),
+            Linear.HEAD: (m.dim, m.vocab),
+        }[linear]
+        blocks, tiles = -(-inputs // BLOCK), -(-outputs // c.outputs)
+        return LinearShape(inputs, outputs, blocks, tiles, tiles * blocks * self.words_per_block)
+
+    @property
+    def layer_words(self) -> int:
+        """Weight words of one layer."""
+        return sum(self.linear(linear).words for linear in LAYER_LINEARS)
+
+    @property
+    def weight_words(self) -> int:
+        """Depth of the weight memory."""
+        return self.model.layers * self.layer_words + self.linear(Linear.HEAD).words
+
+    def weight_offset(self, linear: Linear) -> int:
+        """First word of a linear layer, in its layer; of the head, in the memory."""
+        if linear is Linear.HEAD:
+            return self.model.layers * self.layer_words
+        before = LAYER_LINEARS[: LAYER_LINEARS.index(linear)]
+        return sum(self.linear(other).words for other in before)
+
+    @property
+    def cache_words(self) -> int:
+        """Depth of the two memories of the KV cache."""
+        return self.slots * self.model.layers * self.lane_groups * self.context

@@ -9,6 +9,8 @@ __all__ = ["VERILATOR_WAIVERS", "ToolError", "verilator_environment", "verilator
 
 VERILATOR_WAIVERS = [
     "-Wno-WIDTHEXPAND",  # Amaranth leaves the extension of operands to Verilog's rules
+    # Yosys writes `x == 0` as `!x` and the choice of a word as a shift whose result is cut.
+    "-Wno-WIDTHTRUNC",
     "-Wno-CASEINCOMPLETE",  # Amaranth gives the default before the case statement
 ]
 """The warnings that generated Verilog is allowed to raise; all others are errors."""

@@ -1,11 +1,22 @@
-"""Verilog text of Amaranth components; the only caller of Amaranth's back end."""
+"""Verilog of Amaranth components, and a chip as a folder of Verilog and memory images."""
 
 import os
+import re
+from pathlib import Path
 
 from amaranth.back import verilog
 from amaranth.lib import wiring
 
-__all__ = ["verilog_text"]
+from intaglio.golden.etch import Etched
+from intaglio.golden.images import images
+from intaglio.hw.chip import Chip
+from intaglio.hw.config import Design
+from intaglio.hw.images import Images
+
+__all__ = ["chip_text", "memory_images", "verilog_text", "write"]
+
+IMAGES = ("weights", "embedding", "embedding_exponents", "rope", "bias")
+"""The memories whose contents are read from files of these names, with ``.hex``."""
 
 
 def verilog_text(component: wiring.Component, name: str) -> str:
@@ -13,3 +24,42 @@ def verilog_text(component: wiring.Component, name: str) -> str:
     # The Yosys that pip installed, so that the text does not depend on the machine.
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     return verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+
+
+def chip_text(design: Design, contents: Images) -> str:
+    """Verilog of a chip as module ``chip``, its etched memories initialised by ``$readmemh``.
+
+    The text depends on the weights by nothing but the names of these files.
+    """
+    text = verilog_text(Chip(design, contents), "chip")
+    for name in IMAGES:
+        block = rf"(  reg \[\d+:0\] {name} \[\d+:0\];\n)  initial begin\n(?:    {name}\[.*\n)*  end\n"
+        text = re.sub(block, rf'\1  initial $readmemh("{name}.hex", {name});\n', text)
+    return text
+
+
+def memory_images(design: Design, contents: Images) -> dict[str, str]:
+    """Text of each ``.hex`` file: a word per line, as wide as its memory."""
+    chip = design.chip
+    word = chip.outputs * chip.depth * chip.weights.bits + 8 * design.exponents_per_word
+    widths = {
+        "weights": word,
+        "embedding": 2 * chip.weights.bits,
+        "embedding_exponents": 8,
+        "rope": 2 * chip.small_float.bits,
+        "bias": 2 * chip.small_float.bits,
+    }
+    files = {}
+    for name, width in widths.items():
+        if words := getattr(contents, name):
+            digits = -(-width // 4)
+            files[f"{name}.hex"] = "".join(f"{w:0{digits}x}\n" for w in words)
+    return files
+
+
+def write(etched: Etched, directory: Path) -> None:
+    """Write ``chip.v`` and the memory images of an etched model to an existing folder."""
+    contents = images(etched)
+    (directory / "chip.v").write_text(chip_text(etched.design, contents))
+    for name, text in memory_images(etched.design, contents).items():
+        (directory / name).write_text(text)

@@ -1,0 +1,245 @@
+"""The chip: instances and connections."""
+
+from amaranth import Module
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from intaglio.hw.accumulate import BlockAccumulate
+from intaglio.hw.activations import ActivationStore, SlicePacker
+from intaglio.hw.array import MatmulArray
+from intaglio.hw.attend import Attend
+from intaglio.hw.attention import AttentionShape
+from intaglio.hw.config import Design
+from intaglio.hw.drain import Drain
+from intaglio.hw.embed import Embed
+from intaglio.hw.heads import HeadWords
+from intaglio.hw.host import HostLink
+from intaglio.hw.images import Images
+from intaglio.hw.kv_cache import KVCache
+from intaglio.hw.layouts import DrainMode, Layouts, Region
+from intaglio.hw.norm import Norm
+from intaglio.hw.quantiser import BlockExponent, Quantiser, pairs_layout
+from intaglio.hw.sampler import Sampler
+from intaglio.hw.sequencer import Sequencer
+from intaglio.hw.weights import EtchedROM
+
+__all__ = ["Chip"]
+
+
+class Chip(wiring.Component):
+    """A transformer, etched; equals ``golden.chip.GoldenChip`` token for token, logit for logit.
+
+    Parameters
+    ----------
+    design :
+        Model and chip configuration.
+    images :
+        What is etched.
+
+    Members
+    -------
+    commands : ``In(stream.Signature({slot, position, token, sample, last}))``
+    events : ``Out(stream.Signature({slot, position, token, sampled}))``
+        See :class:`~intaglio.hw.host.HostLink`.
+    logits : ``Out(Signature({valid, payload: {pairs, last, group}}))``
+        A tap on the way to the sampler, for measurements; it cannot be made to wait.
+    """
+
+    commands: stream.Interface
+    events: stream.Interface
+    logits: wiring.PureInterface
+
+    def __init__(self, design: Design, images: Images):
+        self.design, self.images = design, images
+        self.layouts = layouts = Layouts(design)
+        chip, model = design.chip, design.model
+        self.shape = AttentionShape(
+            fmt=chip.small_float,
+            queries=chip.activations,
+            cache=chip.kv,
+            q_lanes=design.q_lanes,
+            kv_lanes=design.kv_lanes,
+            head_dim=model.head_dim,
+            blocks=design.head_blocks,
+            window=chip.window,
+            context=design.context,
+            address_bits=layouts.cache_address.width,
+            tag=layouts.query_tag,
+        )
+        pairs = pairs_layout(chip.small_float, chip.rows)
+        logits = data.StructLayout({"pairs": pairs, "last": 1, "group": layouts.group})
+        super().__init__({
+            "commands": In(stream.Signature(layouts.command)),
+            "events": Out(stream.Signature(layouts.event)),
+            "logits": Out(wiring.Signature({"valid": Out(1), "payload": Out(logits)})),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.host = host = HostLink(self.layouts)
+        m.submodules.sequencer = sequencer = Sequencer(self.design, self.layouts)
+        connect(m, flipped(self.commands), host.commands)
+        connect(m, host.events, flipped(self.events))
+        connect(m, host.steps, sequencer.steps)
+        connect(m, sequencer.finished, host.finished)
+
+        drain = self._array(m, sequencer)
+        self._write_back(m, sequencer, drain)
+        self._sample(m, sequencer, drain)
+        return m
+
+    def _array(self, m: Module, sequencer: Sequencer) -> Drain:
+        """Embedding, weights and activations through the array to the drain."""
+        design, images, layouts = self.design, self.images, self.layouts
+        chip, model = design.chip, design.model
+        fmt = chip.small_float
+        m.submodules.embed = embed = Embed(
+            fmt, chip.weights, rows=chip.rows, dim=model.dim, pairs=images.embedding,
+            exponents=images.embedding_exponents, tokens=layouts.tokens,
+        )  # fmt: skip
+        m.submodules.weights = weights = EtchedROM(
+            chip.weights, outputs=chip.outputs, depth=chip.depth,
+            exponents=design.exponents_per_word, image=images.weights, job=layouts.weight_job,
+        )  # fmt: skip
+        m.submodules.activations = self.activations = activations = ActivationStore(
+            rows=chip.rows,
+            groups=chip.groups,
+            depth=chip.depth,
+            bits=chip.activations.bits,
+            residual_words=-(-model.dim // 32) * design.words_per_block,
+            inner_words=-(-max(model.q_dim, model.hidden) // 32) * design.words_per_block,
+            word=layouts.store_word,
+            job=layouts.feed_job,
+        )
+        m.submodules.array = array = MatmulArray(
+            rows=chip.rows, outputs=chip.outputs, depth=chip.depth,
+            weight_bits=chip.weights.integer_bits, activation_bits=chip.activations.bits,
+        )  # fmt: skip
+        m.submodules.accumulate = accumulate = BlockAccumulate(
+            fmt, rows=chip.rows, outputs=chip.outputs, depth=chip.depth, sum_bits=array.sum_bits,
+            fraction_bits=chip.weights.fraction_bits + chip.activations.fraction_bits,
+        )  # fmt: skip
+        m.submodules.drain = drain = Drain(design, layouts, rope=images.rope, bias=images.bias)
+        connect(m, sequencer.embed_jobs, embed.jobs)
+        connect(m, sequencer.weight_jobs, weights.jobs)
+        connect(m, sequencer.feed_jobs, activations.jobs)
+        connect(m, sequencer.drain_jobs, drain.jobs)
+        connect(m, weights.o, array.weights)
+        connect(m, activations.o, array.activations)
+        connect(m, array.o, accumulate.i)
+        connect(m, accumulate.o, drain.results)
+        connect(m, embed.o, drain.embedding)
+        connect(m, activations.done, sequencer.stored)
+        return drain
+
+    def _write_back(self, m: Module, sequencer: Sequencer, drain: Drain) -> None:
+        """The drain's pairs through the quantiser: to the store, to the norm, to attention."""
+        chip, layouts = self.design.chip, self.layouts
+        fmt, tag = chip.small_float, layouts.drain_tag
+        m.submodules.block_exponent = block_exponent = BlockExponent(fmt, rows=chip.rows, tag=tag)
+        m.submodules.quantiser = quantiser = Quantiser(
+            fmt, [chip.activations, chip.kv], rows=chip.rows, tag=tag
+        )
+        m.submodules.norm = norm = Norm(
+            fmt, rows=chip.rows, inverse_dim=self.images.inverse_dim, eps=self.images.eps,
+            tag=layouts.group,
+        )  # fmt: skip
+        connect(m, drain.o, block_exponent.i)
+        connect(m, norm.o, drain.inverse)
+
+        # The residual goes two ways; a pair moves when both can take it.
+        blocks = block_exponent.o
+        is_residual = (blocks.p.tag.mode == DrainMode.EMBED) | (
+            blocks.p.tag.mode == DrainMode.RESIDUAL
+        )
+        m.d.comb += [
+            quantiser.i.payload.eq(blocks.payload),
+            quantiser.select.eq(blocks.p.tag.cached),
+            quantiser.i.valid.eq(blocks.valid & (~is_residual | norm.i.ready)),
+            norm.i.valid.eq(blocks.valid & is_residual & quantiser.i.ready),
+            blocks.ready.eq(quantiser.i.ready & (~is_residual | norm.i.ready)),
+            norm.i.p.pairs.eq(blocks.p.pairs),
+            norm.i.p.exponents.eq(blocks.p.exponents),
+            norm.i.p.last.eq(blocks.p.last),
+            norm.i.p.end.eq(blocks.p.tag.end),
+            norm.i.p.tag.eq(blocks.p.tag.group),
+        ]
+        self._route(m, sequencer, quantiser)
+
+    def _route(self, m: Module, sequencer: Sequencer, quantiser: Quantiser) -> None:
+        """Queries, keys and values to attention; everything else to the activation store."""
+        design, layouts = self.design, self.layouts
+        chip = design.chip
+        m.submodules.packer = packer = SlicePacker(
+            rows=chip.rows, depth=chip.depth, bits=chip.activations.bits, word=layouts.store_word,
+            tag=layouts.drain_tag,
+        )  # fmt: skip
+        m.submodules.heads = heads = HeadWords(
+            design, layouts, self.shape, pair_bits=max(chip.activations.bits, chip.kv.bits)
+        )
+        rounded = quantiser.o
+        to_heads = rounded.p.tag.mode == DrainMode.QKV
+        m.d.comb += [
+            heads.i.valid.eq(rounded.valid & to_heads),
+            packer.i.valid.eq(rounded.valid & ~to_heads),
+            rounded.ready.eq((heads.i.ready & to_heads) | (packer.i.ready & ~to_heads)),
+            heads.i.p.elements.eq(rounded.p.elements),
+            heads.i.p.exponents.eq(rounded.p.exponents),
+            heads.i.p.last.eq(rounded.p.last),
+            packer.i.p.exponents.eq(rounded.p.exponents),
+            packer.i.p.end.eq(rounded.p.tag.end),
+            packer.i.p.tag.eq(rounded.p.tag),
+        ]
+        for row in range(chip.rows):
+            m.d.comb += [
+                packer.i.p.elements[row][k].eq(rounded.p.elements[row][k]) for k in range(2)
+            ]
+        from_drain, from_attention = self.activations.writes
+        slices = packer.o.p
+        gate = slices.tag.mode == DrainMode.GATE
+        m.d.comb += [
+            from_drain.valid.eq(packer.o.valid),
+            packer.o.ready.eq(from_drain.ready),
+            from_drain.p.group.eq(slices.tag.group),
+            from_drain.p.region.as_value().eq(gate),
+            from_drain.p.word.eq(slices.word),
+            from_drain.p.rows.eq(-1),
+            from_drain.p.elements.eq(slices.elements),
+            from_drain.p.exponents.eq(slices.exponents),
+            from_drain.p.done.eq(slices.end),
+        ]
+        assert (Region.RESIDUAL.value, Region.INNER.value) == (0, 1)
+        self._attention(m, sequencer, heads, from_attention)
+
+    def _attention(self, m: Module, sequencer: Sequencer, heads: HeadWords, writes) -> None:
+        design, layouts, s = self.design, self.layouts, self.shape
+        m.submodules.cache = cache = KVCache(
+            design.chip.kv, lanes=design.kv_lanes, head_dim=design.model.head_dim,
+            blocks=design.head_blocks, words=design.cache_words,
+        )  # fmt: skip
+        m.submodules.attend = attend = Attend(
+            design, layouts, s, queries=heads.queries.p.shape(), write=writes.p.shape()
+        )
+        connect(m, sequencer.head_jobs, heads.jobs)
+        connect(m, sequencer.attend_jobs, attend.jobs)
+        connect(m, heads.append, cache.append)
+        connect(m, heads.queries, attend.queries)
+        connect(m, heads.done, sequencer.gathered)
+        connect(m, attend.key_reads, cache.key_reads)
+        connect(m, cache.keys, attend.keys)
+        connect(m, attend.value_reads, cache.value_reads)
+        connect(m, cache.values, attend.values)
+        connect(m, attend.writes, writes)
+
+    def _sample(self, m: Module, sequencer: Sequencer, drain: Drain) -> None:
+        chip, layouts = self.design.chip, self.layouts
+        m.submodules.sampler = sampler = Sampler(
+            chip.small_float, rows=chip.rows, vocab=self.design.model.vocab, group=layouts.group,
+            tokens=layouts.tokens,
+        )  # fmt: skip
+        connect(m, drain.logits, sampler.i)
+        connect(m, sampler.o, sequencer.sampled)
+        m.d.comb += [
+            self.logits.valid.eq(drain.logits.valid & drain.logits.ready),
+            self.logits.payload.eq(drain.logits.payload),
+        ]

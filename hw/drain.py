@@ -1,0 +1,373 @@
+"""The drain: everything that happens to results on their way out of the array."""
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from intaglio.hw.config import Design, Linear
+from intaglio.hw.formats import BLOCK
+from intaglio.hw.layouts import DrainMode, Layouts, index
+from intaglio.hw.lookup import Sigmoid
+from intaglio.hw.pipeline import delay
+from intaglio.hw.quantiser import pairs_layout
+from intaglio.hw.small_float import FloatAdd, FloatMultiply, float_layout, negate, one
+
+__all__ = ["Drain"]
+
+PRODUCT, SUM = FloatMultiply.LATENCY, FloatAdd.LATENCY
+BRANCH = Sigmoid.LATENCY + PRODUCT
+"""Cycles from the scaled pair to what leaves: the longest way, through the gate."""
+
+
+class Drain(wiring.Component):
+    """Scale, add the bias, then rotate, gate, or add to the residual; one pair per cycle and row.
+
+    Equals ``golden.drain`` (`scale`, `rotate`, `gate`) and the residual addition of
+    ``golden.chip``. Latency is 12 enabled cycles, 16 with biases. Results of padding are dropped. A
+    job that scales waits until its group's 1/rms has come.
+
+    Parameters
+    ----------
+    design, layouts :
+        The chip's.
+    rope, bias :
+        Images: codes of (cosine, sine) for each (position, pair of a head); codes of the two
+        biases for each (layer, linear layer, pair), or nothing.
+
+    Members
+    -------
+    jobs : ``In(stream.Signature(layouts.drain_job))``
+    results : ``In(stream.Signature(pairs_layout(...)))``
+        From the block accumulation, whole tiles.
+    embedding : ``In(stream.Signature(pairs_layout(...)))``
+    inverse : ``In(stream.Signature({inverse, tag: group}))``
+        1/rms of the residual that was written last.
+    o : ``Out(stream.Signature({pairs, last, tag: layouts.drain_tag}))``
+        To the quantiser: `last` closes a block.
+    logits : ``Out(stream.Signature({pairs, last, group}))``
+    """
+
+    jobs: stream.Interface
+    results: stream.Interface
+    embedding: stream.Interface
+    inverse: stream.Interface
+    o: stream.Interface
+    logits: stream.Interface
+
+    def __init__(self, design: Design, layouts: Layouts, *, rope: list[int], bias: list[int]):
+        self.design, self.layouts, self.rope, self.bias = design, layouts, rope, bias
+        chip = design.chip
+        self.fmt, self.rows = chip.small_float, chip.rows
+        self.code = float_layout(self.fmt)
+        pairs = pairs_layout(self.fmt, self.rows)
+        super().__init__({
+            "jobs": In(stream.Signature(layouts.drain_job)),
+            "results": In(stream.Signature(pairs)),
+            "embedding": In(stream.Signature(pairs)),
+            "inverse": In(
+                stream.Signature(
+                    data.StructLayout({
+                        "inverse": data.ArrayLayout(self.code, self.rows),
+                        "tag": layouts.group,
+                    })
+                )
+            ),
+            "o": Out(
+                stream.Signature(
+                    data.StructLayout({"pairs": pairs, "last": 1, "tag": layouts.drain_tag})
+                )
+            ),
+            "logits": Out(
+                stream.Signature(
+                    data.StructLayout({"pairs": pairs, "last": 1, "group": layouts.group})
+                )
+            ),
+        })
+        most = max(self._pairs(mode)[1] for mode in DrainMode)
+        self.beat = data.StructLayout({
+            "valid": 1,
+            "mode": DrainMode,
+            "group": layouts.group,
+            "index": ceil_log2(most + 1),
+            "pair": index(design.model.head_dim // 2),
+            "odd": 1,
+            "rotate": 1,
+            "cached": 1,
+            "last": 1,
+            "end": 1,
+        })
+
+    def _pairs(self, mode: DrainMode) -> tuple[int, int]:
+        """Pairs that a job keeps, and pairs that come."""
+        half = self.design.model.dim // 2
+        if mode is DrainMode.EMBED:
+            return half, half
+        linear = {
+            DrainMode.RESIDUAL: Linear.O,
+            DrainMode.QKV: Linear.QKV,
+            DrainMode.GATE: Linear.GATE_UP,
+            DrainMode.HEAD: Linear.HEAD,
+        }[mode]
+        shape = self.design.linear(linear)
+        return -(-shape.outputs // 2), shape.tiles * self.design.chip.outputs // 2
+
+    def elaborate(self, platform):
+        m = Module()
+        enable = Signal()
+        job, incoming, source = self._take_pairs(m, enable)
+        scale = self._inverses(m, job)
+
+        # Scale and bias; then what the branches need is read and the beat goes on beside them.
+        scaled = PRODUCT + (SUM if self.bias else 0)
+        biases = self._biases(m, enable, job, incoming)
+        rope_at, residual_at = scaled - 1, scaled + PRODUCT - 1
+        at_rope = delay(m, enable, incoming, rope_at, "rope_beat")
+        at_residual = delay(m, enable, incoming, residual_at, "residual_beat")
+        at_sum = delay(m, enable, at_residual, 1, "sum_beat")
+        at_branch = delay(m, enable, at_rope, 1, "branch_beat")
+        leaving = delay(m, enable, at_sum, BRANCH - PRODUCT, "leaving")
+        rope = self._rope(m, enable, job, incoming, rope_at)
+        residual = self._residual_read(m, enable, at_residual)
+
+        outgoing = Signal(self.o.p.pairs.shape())
+        for row in range(self.rows):
+            y = self._scale(m, row, source[row], scale[row], biases, enable)
+            self._branches(m, row, y, rope[row], residual[row], at_branch, at_sum, leaving,
+                           outgoing[row], enable)  # fmt: skip
+        self._residual_write(m, enable, leaving, outgoing)
+        self._leave(m, enable, leaving, outgoing)
+        return m
+
+    def _take_pairs(self, m: Module, enable):
+        """One job after the other; pairs from the array or the embedding, with their place."""
+        model, design = self.design.model, self.design
+        job, active = Signal(self.layouts.drain_job), Signal()
+        number = Signal(self.beat["index"].shape)
+        kept, total = Signal.like(number), Signal.like(number)
+        with m.Switch(job.mode):
+            for mode in DrainMode:
+                with m.Case(mode):
+                    m.d.comb += [
+                        kept.eq(self._pairs(mode)[0] - 1), total.eq(self._pairs(mode)[1] - 1)
+                    ]
+
+        # Place in the words of the cache: pair of a head, head of a word.
+        pair = Signal(self.beat["pair"].shape)
+        head = Signal(range(design.q_lanes + 2 * design.kv_lanes))
+        end_of_head = pair == model.head_dim // 2 - 1
+        end_of_word = head == design.q_lanes + 2 * design.kv_lanes - 1
+
+        embed = job.mode == DrainMode.EMBED
+        source = Mux(embed, self.embedding.p.as_value(), self.results.p.as_value())
+        take = Signal()
+        m.d.comb += [
+            self.embedding.ready.eq(active & enable & embed),
+            self.results.ready.eq(active & enable & ~embed),
+            take.eq(enable & active & Mux(embed, self.embedding.valid, self.results.valid)),
+        ]
+        incoming = Signal(self.beat)
+        qkv, gate = job.mode == DrainMode.QKV, job.mode == DrainMode.GATE
+        # A block of the gate takes twice the pairs, as two make one.
+        place = Mux(gate, number >> 1, number)[: ceil_log2(BLOCK // 2)]
+        full = Mux(
+            qkv,
+            (pair & (model.head_block // 2 - 1)) == model.head_block // 2 - 1,
+            (place == BLOCK // 2 - 1) | (number == kept),
+        )
+        m.d.comb += [
+            incoming.valid.eq(take & (number <= kept)),
+            incoming.mode.eq(job.mode),
+            incoming.group.eq(job.group),
+            incoming.index.eq(number),
+            incoming.pair.eq(pair),
+            incoming.odd.eq(number[0]),
+            incoming.rotate.eq(qkv & (head < design.q_lanes + design.kv_lanes)),
+            incoming.cached.eq(qkv & (head >= design.q_lanes)),
+            incoming.last.eq(full),
+            incoming.end.eq(number == kept),
+        ]
+        with m.If(take):
+            m.d.sync += [
+                number.eq(Mux(number == total, 0, number + 1)), pair.eq(pair + 1),
+                active.eq(number != total),
+            ]  # fmt: skip
+            with m.If(end_of_head):
+                m.d.sync += [pair.eq(0), head.eq(Mux(end_of_word, 0, head + 1))]
+            with m.If(number == total):
+                m.d.sync += [pair.eq(0), head.eq(0)]
+        self._take_job(m, job, active)
+        return job, incoming, data.View(self.o.p.pairs.shape(), source)
+
+    def _take_job(self, m: Module, job, active) -> None:
+        """A job that scales waits for its group's 1/rms; one that writes the residual voids it."""
+        waiting = Signal(self.design.chip.groups)
+        mode = self.jobs.p.mode
+        writes = (mode == DrainMode.EMBED) | (mode == DrainMode.RESIDUAL)
+        allowed = writes | ~waiting.bit_select(self.jobs.p.group, 1)
+        m.d.comb += [self.jobs.ready.eq(~active & allowed), self.inverse.ready.eq(1)]
+        with m.If(self.inverse.valid):
+            m.d.sync += waiting.bit_select(self.inverse.p.tag, 1).eq(0)
+        with m.If(self.jobs.valid & self.jobs.ready):
+            m.d.sync += [job.eq(self.jobs.p), active.eq(1)]
+            with m.If(writes):
+                m.d.sync += waiting.bit_select(self.jobs.p.group, 1).eq(1)
+
+    def _inverses(self, m: Module, job):
+        """1/rms of each row of the job's group; 1 where nothing is scaled."""
+        held = [
+            Signal(self.inverse.p.inverse.shape(), name=f"inverse_{g}")
+            for g in range(self.design.chip.groups)
+        ]
+        for g, inverse in enumerate(held):
+            with m.If(self.inverse.valid & (self.inverse.p.tag == g)):
+                m.d.sync += inverse.eq(self.inverse.p.inverse)
+        scaling = (job.mode != DrainMode.EMBED) & (job.mode != DrainMode.RESIDUAL)
+        chosen = Cat(*held).word_select(job.group, len(held[0].as_value()))
+        ones = Cat(*[one(self.fmt).as_value()] * self.rows)
+        return data.View(held[0].shape(), Mux(scaling, chosen, ones))
+
+    def _biases(self, m: Module, enable, job, incoming):
+        """Codes of the biases of a pair, when its product is there; None if nothing has one."""
+        if not self.bias:
+            return None
+        offset, offsets = 0, {}
+        for linear in (Linear.QKV, Linear.O, Linear.GATE_UP, Linear.DOWN):
+            offsets[linear] = offset
+            offset += self.design.linear(linear).outputs // 2
+        m.submodules.bias = rom = memory.Memory(
+            shape=2 * self.fmt.bits, depth=len(self.bias), init=self.bias
+        )
+        port = rom.read_port()
+        start = Signal(range(offset))
+        none = Signal()
+        with m.Switch(job.mode):
+            with m.Case(DrainMode.RESIDUAL):
+                m.d.comb += start.eq(
+                    Mux(job.down, offsets[Linear.DOWN], offsets[Linear.O])
+                )
+            with m.Case(DrainMode.GATE):
+                m.d.comb += start.eq(offsets[Linear.GATE_UP])
+            with m.Case(DrainMode.EMBED, DrainMode.HEAD):
+                m.d.comb += none.eq(1)
+        address = job.layer * offset + start + incoming.index
+        m.d.comb += [
+            port.addr.eq(delay(m, enable, address, PRODUCT - 1, "bias_address")),
+            port.en.eq(enable),
+        ]
+        return Mux(delay(m, enable, none, PRODUCT, "no_bias"), 0, port.data)
+
+    def _rope(self, m: Module, enable, job, incoming, when: int) -> list:
+        """Cosine and sine for each row's position, a cycle after `when`."""
+        half = self.design.model.head_dim // 2
+        pair_layout = data.ArrayLayout(self.code, 2)
+        m.submodules.rope = rom = memory.Memory(
+            shape=pair_layout.size, depth=len(self.rope), init=self.rope
+        )
+        angles = []
+        for row in range(self.rows):
+            port = rom.read_port()
+            address = Signal(range(len(self.rope)), name=f"rope_address_{row}")
+            m.d.comb += [
+                address.eq(job.positions[row] * half + incoming.pair),
+                port.addr.eq(delay(m, enable, address, when, f"rope_address_{row}")),
+                port.en.eq(enable),
+            ]
+            angles.append(data.View(pair_layout, port.data))
+        return angles
+
+    def _residual_read(self, m: Module, enable, beat):
+        """The residual stream of all rows at a beat's place, a cycle later."""
+        half = self.design.model.dim // 2
+        pairs = self.o.p.pairs.shape()
+        m.submodules.residual = self.residual = memory.Memory(
+            shape=pairs.size, depth=self.design.chip.groups * half, init=[]
+        )
+        port = self.residual.read_port()
+        m.d.comb += [port.addr.eq(beat.group * half + beat.index), port.en.eq(enable)]
+        return data.View(pairs, port.data)
+
+    def _residual_write(self, m: Module, enable, leaving, outgoing) -> None:
+        half = self.design.model.dim // 2
+        port = self.residual.write_port()
+        writes = (leaving.mode == DrainMode.EMBED) | (leaving.mode == DrainMode.RESIDUAL)
+        m.d.comb += [
+            port.addr.eq(leaving.group * half + leaving.index),
+            port.data.eq(outgoing),
+            port.en.eq(enable & leaving.valid & writes),
+        ]
+
+    def _multiply(self, m: Module, name: str, a, b, enable):
+        m.submodules[name] = unit = FloatMultiply(self.fmt)
+        m.d.comb += [unit.enable.eq(enable), unit.a.eq(a), unit.b.eq(b)]
+        return unit.o
+
+    def _add(self, m: Module, name: str, a, b, enable):
+        m.submodules[name] = unit = FloatAdd(self.fmt)
+        m.d.comb += [unit.enable.eq(enable), unit.a.eq(a), unit.b.eq(b)]
+        return unit.o
+
+    def _scale(self, m: Module, row: int, pair, inverse, biases, enable) -> list:
+        """``pair * inverse + bias``."""
+        scaled = [
+            self._multiply(m, f"scale_{row}_{k}", pair[k], inverse, enable) for k in range(2)
+        ]
+        if biases is None:
+            return scaled
+        return [
+            self._add(m, f"bias_{row}_{k}", y, biases.word_select(k, self.fmt.bits), enable)
+            for k, y in enumerate(scaled)
+        ]
+
+    def _branches(
+        self, m: Module, row: int, y, rope, residual, at_branch, at_sum, leaving, out, enable
+    ) -> None:
+        """Rotation, gate and residual side by side; `out` is what the beat's mode asks for."""
+        a, b = y
+        cosine, sine = rope
+        gating = at_branch.mode == DrainMode.GATE
+        by = Mux(gating, b.as_value(), cosine.as_value())
+        product = self._multiply(m, f"a_by_cosine_or_b_{row}", a, by, enable)
+        b_sine = self._multiply(m, f"b_by_sine_{row}", b, sine, enable)
+        a_sine = self._multiply(m, f"a_by_sine_{row}", a, sine, enable)
+        b_cosine = self._multiply(m, f"b_by_cosine_{row}", b, cosine, enable)
+        left, right = (product, a_sine), (negate(self.fmt, b_sine), b_cosine)
+
+        adds_residual = at_sum.mode == DrainMode.RESIDUAL
+        sums = []
+        for k in range(2):
+            straight = delay(m, enable, y[k], PRODUCT, f"straight_{row}_{k}")
+            other = Mux(adds_residual, residual[k].as_value(), 0)
+            augend = Mux(at_sum.rotate, left[k].as_value(), straight.as_value())
+            addend = Mux(at_sum.rotate, right[k].as_value(), other)
+            total = self._add(m, f"sum_{row}_{k}", augend, addend, enable)
+            sums.append(delay(m, enable, total, BRANCH - PRODUCT - SUM, f"sum_{row}_{k}"))
+
+        m.submodules[f"sigmoid_{row}"] = sigmoid = Sigmoid(self.fmt)
+        m.d.comb += [sigmoid.enable.eq(enable), sigmoid.a.eq(a)]
+        gated = delay(m, enable, product, Sigmoid.LATENCY - PRODUCT, f"gate_by_up_{row}")
+        hidden = self._multiply(m, f"gate_{row}", gated, sigmoid.o, enable)
+        before = Signal(self.code, name=f"hidden_before_{row}")
+        with m.If(enable & leaving.valid):
+            m.d.sync += before.eq(hidden)
+        with m.If(leaving.mode == DrainMode.GATE):
+            m.d.comb += [out[0].eq(before), out[1].eq(hidden)]
+        with m.Else():
+            m.d.comb += [out[k].eq(sums[k]) for k in range(2)]
+
+    def _leave(self, m: Module, enable, leaving, outgoing) -> None:
+        head, gate = leaving.mode == DrainMode.HEAD, leaving.mode == DrainMode.GATE
+        m.d.comb += [
+            enable.eq(~((self.o.valid & ~self.o.ready) | (self.logits.valid & ~self.logits.ready))),
+            self.o.valid.eq(leaving.valid & ~head & (~gate | leaving.odd)),
+            self.o.p.pairs.eq(outgoing),
+            self.o.p.last.eq(leaving.last),
+            self.o.p.tag.mode.eq(leaving.mode),
+            self.o.p.tag.group.eq(leaving.group),
+            self.o.p.tag.cached.eq(leaving.cached),
+            self.o.p.tag.end.eq(leaving.end),
+            self.logits.valid.eq(leaving.valid & head),
+            self.logits.p.pairs.eq(outgoing),
+            self.logits.p.last.eq(leaving.end),
+            self.logits.p.group.eq(leaving.group),
+        ]

@@ -1,0 +1,107 @@
+"""The embedding: rows of the embedding table, as small floats, for all rows of a group."""
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from intaglio.hw.formats import BLOCK, E8M0_BIAS, ElementFormat, FloatFormat
+from intaglio.hw.pipeline import delay
+from intaglio.hw.quantiser import pairs_layout
+from intaglio.hw.small_float import FloatConvert, float_layout
+from intaglio.hw.weights import decode
+
+__all__ = ["Embed"]
+
+
+class Embed(wiring.Component):
+    """Give the embedding of each row's token, pair by pair.
+
+    The table is an MX matrix in the weights' format; there is one memory, so a pair for all rows
+    takes as many cycles as there are rows. The first comes ``rows + 5`` cycles after the job.
+
+    Parameters
+    ----------
+    fmt, element, rows, dim :
+        Small float, format of the table, rows of a group, elements of a vector.
+    pairs, exponents :
+        Images: two codes for each (token, pair), one E8M0 code for each (token, block).
+    tokens :
+        Layout of a job: a token for each row.
+
+    Members
+    -------
+    jobs : ``In(stream.Signature(tokens))``
+    o : ``Out(stream.Signature(pairs_layout(fmt, rows)))``
+    """
+
+    jobs: stream.Interface
+    o: stream.Interface
+
+    def __init__(
+        self, fmt: FloatFormat, element: ElementFormat, *, rows: int, dim: int,
+        pairs: list[int], exponents: list[int], tokens,
+    ):  # fmt: skip
+        self.fmt, self.element, self.rows, self.dim = fmt, element, rows, dim
+        self.pairs, self.exponents = pairs, exponents
+        super().__init__({
+            "jobs": In(stream.Signature(tokens)),
+            "o": Out(stream.Signature(pairs_layout(fmt, rows))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        element = self.element
+        pairs_per_token, blocks = self.dim // 2, -(-self.dim // BLOCK)
+        m.submodules.embedding = pairs = memory.Memory(
+            shape=2 * element.bits, depth=len(self.pairs), init=self.pairs
+        )
+        m.submodules.embedding_exponents = exponents = memory.Memory(
+            shape=8, depth=len(self.exponents), init=self.exponents
+        )
+        pair_port, exponent_port = pairs.read_port(), exponents.read_port()
+
+        tokens, active = Signal.like(self.jobs.p), Signal()
+        row, pair = Signal(range(max(self.rows, 2))), Signal(range(max(pairs_per_token, 2)))
+        enable = Signal()
+        last_row = row == self.rows - 1
+        last = last_row & (pair == pairs_per_token - 1)
+        m.d.comb += [
+            enable.eq(~self.o.valid | self.o.ready),
+            self.jobs.ready.eq(~active),
+            pair_port.addr.eq(tokens[row] * pairs_per_token + pair),
+            exponent_port.addr.eq(tokens[row] * blocks + (pair >> ceil_log2(BLOCK // 2))),
+            pair_port.en.eq(enable),
+            exponent_port.en.eq(enable),
+        ]
+        with m.If(self.jobs.valid & self.jobs.ready):
+            m.d.sync += [tokens.eq(self.jobs.p), active.eq(1)]
+        with m.If(enable & active):
+            m.d.sync += row.eq(Mux(last_row, 0, row + 1))
+            with m.If(last_row):
+                m.d.sync += pair.eq(Mux(last, 0, pair + 1))
+            with m.If(last):
+                m.d.sync += active.eq(0)
+
+        # One row at a time is converted; the pairs of the rows before wait for the last.
+        converted = []
+        for k in range(2):
+            m.submodules[f"convert_{k}"] = convert = FloatConvert(
+                self.fmt, integer_bits=element.integer_bits, exponent_bits=10
+            )
+            code = pair_port.data.word_select(k, element.bits)
+            m.d.comb += [
+                convert.enable.eq(enable),
+                convert.integer.eq(decode(element, code)),
+                convert.exponent.eq(exponent_port.data - (E8M0_BIAS + element.fraction_bits)),
+            ]
+            converted.append(convert.o)
+        waiting = Signal(data.ArrayLayout(data.ArrayLayout(float_layout(self.fmt), 2), self.rows))
+        valid = delay(m, enable, active & last_row, 1 + FloatConvert.LATENCY, "valid")
+        with m.If(enable):
+            for r in range(self.rows - 1):
+                m.d.sync += waiting[r].eq(waiting[r + 1])
+            m.d.sync += [waiting[self.rows - 1][k].eq(converted[k]) for k in range(2)]
+            m.d.sync += self.o.valid.eq(valid)
+        m.d.comb += self.o.p.eq(waiting)
+        return m

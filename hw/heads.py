@@ -1,0 +1,175 @@
+"""Words of heads: from the quantiser's pairs to queries, and to words of the KV cache."""
+
+from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from intaglio.hw.attention import AttentionShape
+from intaglio.hw.config import Design
+from intaglio.hw.layouts import Layouts, index
+
+__all__ = ["HeadWords"]
+
+
+class HeadWords(wiring.Component):
+    """Gather the pairs of the query, key and value heads of a word; append it, row by row.
+
+    A word (for each row: its query heads, key heads, value heads) is complete with its last pair
+    and then takes a cycle or two for each row in use, while no pair is taken.
+
+    Parameters
+    ----------
+    design, layouts, shape :
+        The chip's.
+    pair_bits :
+        Width of an element at `i`.
+
+    Members
+    -------
+    jobs : ``In(stream.Signature(layouts.attend_job))``
+        Which rows the next words belong to.
+    i : ``In(stream.Signature({elements, exponents, last}))``
+        Quantised pairs of all rows; `last` closes a block.
+    append :
+        ``Out(stream.Signature({address, keys, values}))``, to the cache.
+    queries :
+        ``Out(stream.Signature({group, row, lane_group, query}))``
+    done : ``Out(stream.Signature(group))``
+        Groups whose words have all been taken.
+    """
+
+    jobs: stream.Interface
+    i: stream.Interface
+    append: stream.Interface
+    queries: stream.Interface
+    done: stream.Interface
+
+    def __init__(
+        self, design: Design, layouts: Layouts, shape: AttentionShape, *, pair_bits: int
+    ):
+        self.design, self.layouts, self.shape, self.pair_bits = design, layouts, shape, pair_bits
+        rows = design.chip.rows
+        super().__init__({
+            "jobs": In(stream.Signature(layouts.attend_job)),
+            "i": In(
+                stream.Signature(
+                    data.StructLayout({
+                        "elements": data.ArrayLayout(
+                            data.ArrayLayout(signed(pair_bits), 2), rows
+                        ),
+                        "exponents": data.ArrayLayout(8, rows),
+                        "last": 1,
+                    })
+                )
+            ),
+            "append": Out(
+                stream.Signature(
+                    data.StructLayout({
+                        "address": layouts.cache_address,
+                        "keys": shape.keys,
+                        "values": shape.values,
+                    })
+                )
+            ),
+            "queries": Out(
+                stream.Signature(
+                    data.StructLayout({
+                        "group": layouts.group,
+                        "row": index(rows),
+                        "lane_group": layouts.lane_group,
+                        "query": shape.query,
+                    })
+                )
+            ),
+            "done": Out(stream.Signature(layouts.group)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        design, s = self.design, self.shape
+        rows = design.chip.rows
+        heads = s.q_lanes + 2 * s.kv_lanes
+        pairs = heads * s.head_dim // 2
+
+        job, active = Signal(self.layouts.attend_job), Signal()
+        pair, lane_group = Signal(range(pairs)), Signal.like(self.queries.p.lane_group)
+        row, sending = Signal(index(rows)), Signal()
+        last_row, last_word = row == rows - 1, lane_group == design.lane_groups - 1
+        m.d.comb += [
+            self.i.ready.eq(active & ~sending),
+            self.jobs.ready.eq(~active & ~self.done.valid),
+        ]
+        with m.If(self.jobs.valid & self.jobs.ready):
+            m.d.sync += [job.eq(self.jobs.p), active.eq(1), lane_group.eq(0)]
+
+        word = data.ArrayLayout(data.ArrayLayout(signed(self.pair_bits), s.head_dim), heads)
+        codes = data.ArrayLayout(data.ArrayLayout(8, s.blocks), heads)
+        elements = [Signal(word, name=f"elements_{r}") for r in range(rows)]
+        exponents = [Signal(codes, name=f"exponents_{r}") for r in range(rows)]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += pair.eq(Mux(pair == pairs - 1, 0, pair + 1))
+            m.d.sync += sending.eq(pair == pairs - 1)
+            for r in range(rows):
+                new = self.i.p.elements[r].as_value()
+                m.d.sync += elements[r].eq(Cat(elements[r].as_value()[len(new) :], new))
+                with m.If(self.i.p.last):
+                    m.d.sync += exponents[r].eq(
+                        Cat(exponents[r].as_value()[8:], self.i.p.exponents[r])
+                    )
+
+        # Both takers of a row's word are waited for, each in its own time.
+        appended, queried = Signal(), Signal()
+        valid = job.rows[row].valid
+        appends, asks = self.append.valid & self.append.ready, self.queries.valid & self.queries.ready
+        sent = ~valid | ((appended | appends) & (queried | asks))
+        m.d.comb += [
+            self.append.valid.eq(sending & valid & ~appended),
+            self.queries.valid.eq(sending & valid & ~queried),
+        ]
+        with m.If(sending):
+            m.d.sync += [appended.eq(appended | appends), queried.eq(queried | asks)]
+            with m.If(sent):
+                m.d.sync += [appended.eq(0), queried.eq(0), row.eq(Mux(last_row, 0, row + 1))]
+                with m.If(last_row):
+                    m.d.sync += [sending.eq(0), lane_group.eq(lane_group + 1)]
+                    with m.If(last_word):
+                        m.d.sync += [active.eq(0), self.done.valid.eq(1)]
+        with m.If(self.done.valid & self.done.ready):
+            m.d.sync += self.done.valid.eq(0)
+        m.d.comb += self.done.payload.eq(job.group)
+        self._words(m, job, row, lane_group, elements, exponents)
+        return m
+
+    def _words(self, m: Module, job, row, lane_group, elements: list, exponents: list) -> None:
+        """The current row's word, taken apart."""
+        design, s = self.design, self.shape
+        of_row = data.View(
+            elements[0].shape(), Cat(*elements).word_select(row, elements[0].shape().size)
+        )
+        codes = data.View(
+            exponents[0].shape(), Cat(*exponents).word_select(row, exponents[0].shape().size)
+        )
+        place, query, keys = job.rows[row], self.queries.p.query, self.append.p.keys
+        page = (place.slot * design.model.layers + job.layer) * design.lane_groups + lane_group
+        m.d.comb += [
+            self.append.p.address.eq(page * design.context + place.position),
+            self.queries.p.group.eq(job.group),
+            self.queries.p.row.eq(row),
+            self.queries.p.lane_group.eq(lane_group),
+        ]
+        first_value = s.q_lanes + s.kv_lanes
+        for lane in range(s.q_lanes):
+            m.d.comb += query.exponents[lane].eq(codes[lane])
+            m.d.comb += [
+                query.elements[lane][d].eq(of_row[lane][d]) for d in range(s.head_dim)
+            ]
+        for lane in range(s.kv_lanes):
+            m.d.comb += [
+                keys.exponents[lane].eq(codes[s.q_lanes + lane]),
+                keys.value_exponents[lane].eq(codes[first_value + lane]),
+            ]
+            for d in range(s.head_dim):
+                m.d.comb += [
+                    keys.elements[lane][d].eq(of_row[s.q_lanes + lane][d]),
+                    self.append.p.values[lane][d].eq(of_row[first_value + lane][d]),
+                ]

@@ -1,0 +1,106 @@
+"""Weight source: an etched ROM that gives the weight stream, and the decoding of its codes."""
+
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from intaglio.hw.formats import ElementFormat
+
+__all__ = ["EtchedROM", "decode", "word_layout"]
+
+
+def word_layout(
+    element: ElementFormat, outputs: int, depth: int, exponents: int
+) -> data.StructLayout:
+    """A stored weight word: codes (outputs x depth), then exponents."""
+    return data.StructLayout({
+        "codes": data.ArrayLayout(data.ArrayLayout(element.bits, depth), outputs),
+        "exponents": data.ArrayLayout(8, exponents),
+    })
+
+
+def decode(element: ElementFormat, code: Value) -> Value:
+    """The signed integer that stands for a code of `element`."""
+    if element.is_integer:
+        return code.as_signed()
+    fraction, exponent, sign = (
+        code[: element.fraction_bits], code[element.fraction_bits : -1], code[-1]
+    )  # fmt: skip
+    assert len(exponent) == 2
+    hidden = Cat(fraction, Const(1, 1))
+    magnitude = Mux(exponent.any(), (hidden << exponent) >> 1, fraction)
+    return Mux(sign, -magnitude, magnitude)
+
+
+class EtchedROM(wiring.Component):
+    """Stream of the words of each job, from a memory whose contents are etched.
+
+    Gives one word per cycle, the first 2 cycles after its job was taken; a job is taken when the
+    one before has been read.
+
+    Parameters
+    ----------
+    element, outputs, depth, exponents :
+        Format of the codes, and shape of a word.
+    image :
+        Words of the memory, packed as `word_layout`.
+    job :
+        Layout ``{address, words}`` of a job.
+
+    Members
+    -------
+    jobs : ``In(stream.Signature(job))``
+    o : ``Out(stream.Signature({elements, exponents}))``
+        As the array takes them.
+    """
+
+    jobs: stream.Interface
+    o: stream.Interface
+
+    def __init__(
+        self, element: ElementFormat, *, outputs: int, depth: int, exponents: int,
+        image: list[int], job,
+    ):  # fmt: skip
+        self.element, self.outputs, self.depth, self.image = element, outputs, depth, image
+        self.word = word_layout(element, outputs, depth, exponents)
+        integers = data.ArrayLayout(signed(element.integer_bits), depth)
+        super().__init__({
+            "jobs": In(stream.Signature(job)),
+            "o": Out(
+                stream.Signature(
+                    data.StructLayout({
+                        "elements": data.ArrayLayout(integers, outputs),
+                        "exponents": data.ArrayLayout(8, exponents),
+                    })
+                )
+            ),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.weights = rom = memory.Memory(
+            shape=self.word.size, depth=len(self.image), init=self.image
+        )
+        port = rom.read_port()
+        word = data.View(self.word, port.data)
+        address = Signal.like(self.jobs.p.address)
+        left = Signal.like(self.jobs.p.words)
+        enable = ~self.o.valid | self.o.ready
+        m.d.comb += [
+            self.jobs.ready.eq(~left.any()),
+            port.addr.eq(address),
+            port.en.eq(enable),
+            self.o.p.exponents.eq(word.exponents),
+        ]
+        for n in range(self.outputs):
+            m.d.comb += [
+                self.o.p.elements[n][d].eq(decode(self.element, word.codes[n][d]))
+                for d in range(self.depth)
+            ]
+        with m.If(enable):
+            m.d.sync += self.o.valid.eq(left.any())
+            with m.If(left.any()):
+                m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
+        with m.If(self.jobs.valid & self.jobs.ready):
+            m.d.sync += [address.eq(self.jobs.p.address), left.eq(self.jobs.p.words)]
+        return m

