@@ -17,9 +17,7 @@ def encode(element: ElementFormat, integers: np.ndarray) -> np.ndarray:
         return integers & ((1 << element.bits) - 1)
     sign, magnitude = (integers < 0).astype(np.int64), np.abs(integers)
     hidden = 1 << element.fraction_bits
-    exponent = np.where(
-        magnitude < hidden, 0, np.frexp(magnitude / hidden)[1].astype(np.int64)
-    )
+    exponent = np.where(magnitude < hidden, 0, np.frexp(magnitude / hidden)[1].astype(np.int64))
     fraction = np.where(exponent == 0, magnitude, (magnitude << 1 >> exponent) - hidden)
     return (sign << (element.bits - 1)) | (exponent << element.fraction_bits) | fraction
 

@@ -101,9 +101,7 @@ class BlockAccumulate(wiring.Component):
         with m.Else():  # the next outputs' turn
             m.d.sync += held.weight_exponents.eq(held.weight_exponents.as_value() >> 8 * adders)
             for row in range(self.rows):
-                m.d.sync += held.sums[row].eq(
-                    held.sums[row].as_value() >> self.sum_bits * adders
-                )
+                m.d.sync += held.sums[row].eq(held.sums[row].as_value() >> self.sum_bits * adders)
 
         turn = delay(m, 1, busy, FloatConvert.LATENCY, "turn")
         first = delay(m, 1, busy & held.first, FloatConvert.LATENCY, "first")

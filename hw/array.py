@@ -89,8 +89,7 @@ class MatmulArray(wiring.Component):
         name = f"{row}_{output}"
         x, w = self.activations.p.elements[row], self.weights.p.elements[output]
         products = [
-            Signal(signed(self.product_bits), name=f"product_{name}_{d}")
-            for d in range(self.depth)
+            Signal(signed(self.product_bits), name=f"product_{name}_{d}") for d in range(self.depth)
         ]
         depth_sum = Signal(signed(self.sum_bits), name=f"depth_sum_{name}")
         block_sum = Signal(signed(self.sum_bits), name=f"block_sum_{name}")

@@ -44,9 +44,7 @@ class Attend(wiring.Component):
     values: stream.Interface
     writes: stream.Interface
 
-    def __init__(
-        self, design: Design, layouts: Layouts, shape: AttentionShape, *, queries, write
-    ):
+    def __init__(self, design: Design, layouts: Layouts, shape: AttentionShape, *, queries, write):
         self.design, self.layouts, self.shape = design, layouts, shape
         super().__init__({
             "jobs": In(stream.Signature(layouts.attend_job)),

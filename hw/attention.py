@@ -162,9 +162,7 @@ class ScorePass(wiring.Component):
             for d in range(b * s.block, (b + 1) * s.block):
                 product = Signal(signed(product_bits), name=f"product_{lane}_{d}")
                 with m.If(enable):
-                    m.d.sync += product.eq(
-                        query.elements[lane][d] * key.elements[kv_lane][d]
-                    )
+                    m.d.sync += product.eq(query.elements[lane][d] * key.elements[kv_lane][d])
                 products.append(product)
             dot = Signal(signed(dot_bits), name=f"dot_{name}")
             # Scores are this far to the right of the largest shift to the left that can matter.
@@ -228,9 +226,7 @@ class ScorePass(wiring.Component):
             self.key_reads.payload.eq(job.base + asked),
         ]
         with m.If(self.jobs.valid & self.jobs.ready):
-            m.d.sync += [
-                job.eq(self.jobs.p), active.eq(1), asking.eq(1), asked.eq(0), taken.eq(0)
-            ]
+            m.d.sync += [job.eq(self.jobs.p), active.eq(1), asking.eq(1), asked.eq(0), taken.eq(0)]
         with m.If(asking & self.key_reads.ready):
             m.d.sync += [asked.eq(asked + 1), asking.eq(asked != job.position)]
         with m.If(self.keys.valid & self.keys.ready):
@@ -263,9 +259,7 @@ class ScorePass(wiring.Component):
         for lane, score in enumerate(scores):
             m.d.comb += [
                 self.write.p.entry.scores[lane].eq(score),
-                new_maxima[lane].eq(
-                    Mux(opening | (score > maxima[lane]), score, maxima[lane])
-                ),
+                new_maxima[lane].eq(Mux(opening | (score > maxima[lane]), score, maxima[lane])),
             ]
         for lane in range(s.kv_lanes):
             for b in range(s.blocks):

@@ -149,7 +149,8 @@ class Drain(wiring.Component):
             for mode in DrainMode:
                 with m.Case(mode):
                     m.d.comb += [
-                        kept.eq(self._pairs(mode)[0] - 1), total.eq(self._pairs(mode)[1] - 1)
+                        kept.eq(self._pairs(mode)[0] - 1),
+                        total.eq(self._pairs(mode)[1] - 1),
                     ]
 
         # Place in the words of the cache: pair of a head, head of a word.
@@ -243,9 +244,7 @@ class Drain(wiring.Component):
         none = Signal()
         with m.Switch(job.mode):
             with m.Case(DrainMode.RESIDUAL):
-                m.d.comb += start.eq(
-                    Mux(job.down, offsets[Linear.DOWN], offsets[Linear.O])
-                )
+                m.d.comb += start.eq(Mux(job.down, offsets[Linear.DOWN], offsets[Linear.O]))
             with m.Case(DrainMode.GATE):
                 m.d.comb += start.eq(offsets[Linear.GATE_UP])
             with m.Case(DrainMode.EMBED, DrainMode.HEAD):
@@ -309,9 +308,7 @@ class Drain(wiring.Component):
 
     def _scale(self, m: Module, row: int, pair, inverse, biases, enable) -> list:
         """``pair * inverse + bias``."""
-        scaled = [
-            self._multiply(m, f"scale_{row}_{k}", pair[k], inverse, enable) for k in range(2)
-        ]
+        scaled = [self._multiply(m, f"scale_{row}_{k}", pair[k], inverse, enable) for k in range(2)]
         if biases is None:
             return scaled
         return [

@@ -44,9 +44,7 @@ class HeadWords(wiring.Component):
     queries: stream.Interface
     done: stream.Interface
 
-    def __init__(
-        self, design: Design, layouts: Layouts, shape: AttentionShape, *, pair_bits: int
-    ):
+    def __init__(self, design: Design, layouts: Layouts, shape: AttentionShape, *, pair_bits: int):
         self.design, self.layouts, self.shape, self.pair_bits = design, layouts, shape, pair_bits
         rows = design.chip.rows
         super().__init__({
@@ -54,9 +52,7 @@ class HeadWords(wiring.Component):
             "i": In(
                 stream.Signature(
                     data.StructLayout({
-                        "elements": data.ArrayLayout(
-                            data.ArrayLayout(signed(pair_bits), 2), rows
-                        ),
+                        "elements": data.ArrayLayout(data.ArrayLayout(signed(pair_bits), 2), rows),
                         "exponents": data.ArrayLayout(8, rows),
                         "last": 1,
                     })
@@ -120,7 +116,10 @@ class HeadWords(wiring.Component):
         # Both takers of a row's word are waited for, each in its own time.
         appended, queried = Signal(), Signal()
         valid = job.rows[row].valid
-        appends, asks = self.append.valid & self.append.ready, self.queries.valid & self.queries.ready
+        appends, asks = (
+            self.append.valid & self.append.ready,
+            self.queries.valid & self.queries.ready,
+        )
         sent = ~valid | ((appended | appends) & (queried | asks))
         m.d.comb += [
             self.append.valid.eq(sending & valid & ~appended),
@@ -160,9 +159,7 @@ class HeadWords(wiring.Component):
         first_value = s.q_lanes + s.kv_lanes
         for lane in range(s.q_lanes):
             m.d.comb += query.exponents[lane].eq(codes[lane])
-            m.d.comb += [
-                query.elements[lane][d].eq(of_row[lane][d]) for d in range(s.head_dim)
-            ]
+            m.d.comb += [query.elements[lane][d].eq(of_row[lane][d]) for d in range(s.head_dim)]
         for lane in range(s.kv_lanes):
             m.d.comb += [
                 keys.exponents[lane].eq(codes[s.q_lanes + lane]),

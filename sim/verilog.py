@@ -33,7 +33,9 @@ def chip_text(design: Design, contents: Images) -> str:
     """
     text = verilog_text(Chip(design, contents), "chip")
     for name in IMAGES:
-        block = rf"(  reg \[\d+:0\] {name} \[\d+:0\];\n)  initial begin\n(?:    {name}\[.*\n)*  end\n"
+        block = (
+            rf"(  reg \[\d+:0\] {name} \[\d+:0\];\n)  initial begin\n(?:    {name}\[.*\n)*  end\n"
+        )
         text = re.sub(block, rf'\1  initial $readmemh("{name}.hex", {name});\n', text)
     return text
 

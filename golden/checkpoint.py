@@ -1,0 +1,88 @@
+"""A model as it was trained: its shape and its float tensors, whatever file they came from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from intaglio.hw.config import ModelConfig
+
+__all__ = ["DEFAULT_MODEL", "Checkpoint", "CheckpointError", "load", "shapes", "validated"]
+
+DEFAULT_MODEL = Path(__file__).parent / "default_model"
+"""The story model that comes with the project."""
+
+
+class CheckpointError(Exception):
+    """A model file that cannot be used; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A decoder of the Llama family.
+
+    `tensors` are float32, with the names and shapes of :func:`shapes`; query and key rows are in
+    the interleaved RoPE layout, in which the pairs that rotate together are neighbours.
+    """
+
+    name: str
+    config: ModelConfig
+    tensors: dict[str, np.ndarray]
+    bos: int | None
+    """Token that begins every sequence, if there is one."""
+    eos: frozenset[int]
+    """Tokens that end a sequence."""
+    tokenizer: Path | None
+    """The tokenizer's file, if there is one beside the model."""
+
+
+def shapes(c: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor; those of the layers are stacked."""
+    stack = {
+        "attention_norm": (c.dim,),
+        "q": (c.q_dim, c.dim),
+        "k": (c.kv_dim, c.dim),
+        "v": (c.kv_dim, c.dim),
+        "o": (c.dim, c.q_dim),
+        "mlp_norm": (c.dim,),
+        "gate": (c.hidden, c.dim),
+        "up": (c.hidden, c.dim),
+        "down": (c.dim, c.hidden),
+    }
+    if c.attention_bias:
+        stack |= {f"{n}_bias": stack[n][:1] for n in ("q", "k", "v", "o")}
+    if c.mlp_bias:
+        stack |= {f"{n}_bias": stack[n][:1] for n in ("gate", "up", "down")}
+    once = {"embedding": (c.vocab, c.dim), "norm": (c.dim,), "head": (c.vocab, c.dim)}
+    return once | {name: (c.layers, *shape) for name, shape in stack.items()}
+
+
+def validated(checkpoint: Checkpoint) -> Checkpoint:
+    """Return `checkpoint`; raises :exc:`CheckpointError` where a weight is not a finite number."""
+    for name, tensor in checkpoint.tensors.items():
+        bad = np.argwhere(~np.isfinite(tensor))
+        if len(bad):
+            place = ", ".join(map(str, bad[0]))
+            raise CheckpointError(
+                f"{checkpoint.name}: {name}[{place}] is {tensor[tuple(bad[0])]}, and {len(bad)} of "
+                f"its {tensor.size} weights are not finite; the checkpoint is damaged"
+            )
+    return checkpoint
+
+
+def load(path: Path | None) -> Checkpoint:
+    """Read a llama2.c ``.bin``, a Hugging Face folder, or (None) the default model.
+
+    Raises :exc:`CheckpointError`. Pickled files are never opened.
+    """
+    # Here, because both import this module.
+    from intaglio.golden import huggingface, llama2c
+
+    path = DEFAULT_MODEL if path is None else path
+    if path.is_dir():
+        return validated(huggingface.read(path))
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist: name a llama2.c .bin or a model folder")
+    if path.suffix == ".safetensors" or path.name == "config.json":
+        raise CheckpointError(f"{path} is one file of a model: name its folder, {path.parent}")
+    return validated(llama2c.read(path))
