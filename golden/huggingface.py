@@ -1,4 +1,4 @@
-"""Reader of Hugging Face folders: config.json and safetensors, as transformers 4 and 5 write them."""
+"""Reader of Hugging Face folders: config.json and safetensors, of transformers 4 and 5."""
 
 import json
 from pathlib import Path
@@ -158,8 +158,8 @@ def _stacked(folder: Path, model: ModelConfig, tied: bool) -> dict[str, np.ndarr
     """Tensors under our names, the layers' stacked, each of the shape that the config implies."""
     found = _tensors(folder)
     found = {name: t for name, t in found.items() if not name.endswith("rotary_emb.inv_freq")}
-    if tied:
-        found["lm_head.weight"] = found.get(NAMES["embedding"], np.zeros(()))
+    if tied:  # a head that is written all the same is a copy
+        found[NAMES["head"]] = found.get(NAMES["embedding"], np.zeros(()))
 
     def take(theirs: str, shape: tuple[int, ...]) -> np.ndarray:
         if theirs not in found:

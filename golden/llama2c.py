@@ -7,6 +7,7 @@ import numpy as np
 
 from intaglio.golden.checkpoint import Checkpoint, CheckpointError, shapes
 from intaglio.hw.config import ModelConfig
+from intaglio.hw.formats import ConfigError
 
 __all__ = ["read"]
 
@@ -56,7 +57,7 @@ def _config(path: Path, raw: bytes) -> tuple[ModelConfig, bool]:
             vocab=abs(vocab),
             context=context,
         )
-    except ValueError as error:
+    except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from None
     return config, vocab > 0
 
@@ -65,7 +66,7 @@ def _tokenizer(path: Path) -> Path | None:
     """The one tokenizer beside the model; its own name before the usual one."""
     folder = path.parent
     candidates = [path.with_suffix(".tokenizer.bin"), folder / "tokenizer.bin"]
-    candidates += sorted(folder.glob("tok*.bin")) + [folder / "tokenizer.json"]
+    candidates += [*sorted(folder.glob("tok*.bin")), folder / "tokenizer.json"]
     return next((c for c in candidates if c.is_file()), None)
 
 

@@ -1,4 +1,4 @@
-"""Text to tokens and back: ``tokenizers`` is the only implementation, llama2.c's files are converted.
+"""Text to tokens and back, by ``tokenizers``; llama2.c's files are converted to it.
 
 The conversion follows sentencepiece's BPE: of all neighbouring pieces that make a piece of the
 vocabulary, those with the highest score merge first.
@@ -78,10 +78,9 @@ def _merges(pieces: list[str], scores: list[float]) -> list[tuple[str, str]]:
 
 def _from_pieces(pieces: list[str], scores: list[float]) -> Tokenizer:
     vocabulary = {piece: n for n, piece in enumerate(pieces)}
-    merges = [m for m in _merges(pieces[3:], scores[3:])]
     tokenizer = Tokenizer(
         models.BPE(
-            vocab=vocabulary, merges=merges, unk_token=UNKNOWN, fuse_unk=True, byte_fallback=True
+            vocab=vocabulary, merges=_merges(pieces[3:], scores[3:]), unk_token=UNKNOWN, fuse_unk=True, byte_fallback=True
         )
     )
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in (UNKNOWN, BOS, EOS)])

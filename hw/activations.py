@@ -98,7 +98,7 @@ class ActivationStore(wiring.Component):
     """Two vectors (:class:`~intaglio.hw.layouts.Region`) for each row of each group.
 
     Two writers share a port, the first one before the second. A job reads a vector once for each
-    tile of its linear layer; slices leave one per cycle, the first 2 cycles after the job was taken.
+    tile of its linear layer; slices leave one per cycle, the first 2 cycles after its job.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from intaglio.hw.formats import BLOCK, ElementFormat, FloatFormat, element_format
+from intaglio.hw.formats import BLOCK, ConfigError, ElementFormat, FloatFormat, element_format
 
 __all__ = [
     "ADDER_LATENCY",
@@ -22,7 +22,7 @@ ADDER_LATENCY = 4
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise ValueError(message)
+        raise ConfigError(message)
 
 
 def _is_power_of_two(value: int) -> bool:
@@ -33,7 +33,7 @@ def _is_power_of_two(value: int) -> bool:
 class ModelConfig:
     """Shape of a Llama-family decoder, as the checkpoint gives it.
 
-    Raises :exc:`ValueError` with one sentence if the numbers do not make a decoder.
+    Raises :exc:`ConfigError` with one sentence if the numbers do not make a decoder.
     """
 
     dim: int
@@ -99,7 +99,7 @@ class ModelConfig:
 class ChipConfig:
     """What is etched around the model: formats, parallelism, memories.
 
-    Raises :exc:`ValueError` with one sentence if a value is impossible for any model; what depends
+    Raises :exc:`ConfigError` with one sentence if a value is impossible for any model; what depends
     on the model is checked by :class:`Design`.
     """
 
@@ -196,7 +196,7 @@ class LinearShape:
 class Design:
     """A model and a chip that fit each other; every derived number of the hardware.
 
-    Raises :exc:`ValueError` with one sentence if the model cannot be etched into the chip.
+    Raises :exc:`ConfigError` with one sentence if the model cannot be etched into the chip.
     """
 
     model: ModelConfig

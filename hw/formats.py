@@ -3,15 +3,29 @@
 Imports nothing but the standard library, so that `golden` and `hw` can share it.
 """
 
+import re
 from dataclasses import dataclass
 
-__all__ = ["BLOCK", "E8M0_BIAS", "ElementFormat", "FloatFormat", "element_format"]
+__all__ = [
+    "BLOCK",
+    "E8M0_BIAS",
+    "ConfigError",
+    "ElementFormat",
+    "FloatFormat",
+    "element_format",
+    "float_format",
+    "mxint",
+]
 
 BLOCK = 32
 """Elements that share one exponent along a reduction (OCP MX v1.0, section 5.1)."""
 
 E8M0_BIAS = 127
 """Bias of the shared exponent of a block; codes 0..254 are 2**-127..2**127."""
+
+
+class ConfigError(ValueError):
+    """An impossible choice; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,7 @@ class ElementFormat:
 def element_format(name: str) -> ElementFormat:
     """Return the format called `name`: ``int4`` .. ``int16``, ``e2m1`` or ``e2m3``.
 
-    Raises :exc:`ValueError` for any other name.
+    Raises :exc:`ConfigError` for any other name.
     """
     if name == "e2m1":  # MXFP4: 0, 0.5 .. 6, which is 0..12 halves
         return ElementFormat("e2m1", 4, 5, 1, 12, 2)
@@ -58,7 +72,7 @@ def element_format(name: str) -> ElementFormat:
     digits = name.removeprefix("int")
     if name.startswith("int") and digits.isdecimal() and 4 <= int(digits) <= 16:
         return mxint(int(digits))
-    raise ValueError(f"Unknown format {name!r}: use int4 to int16, e2m1 or e2m3")
+    raise ConfigError(f"Unknown format {name!r}: use int4 to int16, e2m1 or e2m3")
 
 
 def mxint(bits: int) -> ElementFormat:
@@ -81,11 +95,11 @@ class FloatFormat:
 
     def __post_init__(self):
         if not 5 <= self.exponent_bits <= 8:
-            raise ValueError(
+            raise ConfigError(
                 f"The small float needs 5 to 8 exponent bits, not {self.exponent_bits}"
             )
         if not 7 <= self.fraction_bits <= 23:
-            raise ValueError(
+            raise ConfigError(
                 f"The small float needs 7 to 23 fraction bits, not {self.fraction_bits}"
             )
 
@@ -121,3 +135,11 @@ class FloatFormat:
 
     def __str__(self) -> str:
         return f"E{self.exponent_bits}M{self.fraction_bits}"
+
+
+def float_format(name: str) -> FloatFormat:
+    """Return the small float called `name`, such as ``E8M15``; raises :exc:`ConfigError`."""
+    match = re.fullmatch(r"[eE](\d+)[mM](\d+)", name)
+    if match is None:
+        raise ConfigError(f"Unknown small float {name!r}: write it like E8M15")
+    return FloatFormat(int(match[1]), int(match[2]))

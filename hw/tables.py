@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 from intaglio.hw.formats import FloatFormat
 
@@ -80,7 +81,7 @@ class Table:
 def _tabulate(function: Callable[[int], float], index_bits: int, low_bits: int) -> Table:
     """Sample `function`, given the index and returning the result in units of its last bit."""
     knots = [round(function(i) * (1 << GUARD)) for i in range((1 << index_bits) + 1)]
-    rise = tuple(b - a for a, b in zip(knots, knots[1:], strict=False))
+    rise = tuple(b - a for a, b in pairwise(knots))
     return Table(index_bits, low_bits, tuple(knots[:-1]), rise)
 
 

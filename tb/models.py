@@ -1,12 +1,23 @@
 """Small random models, for tests that need a shape and not a story."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 from intaglio.golden.checkpoint import Checkpoint
 from intaglio.golden.etch import Etched, etch
 from intaglio.hw.config import ChipConfig, Design, ModelConfig
 
-__all__ = ["random_checkpoint", "random_etched"]
+__all__ = ["SHARED", "needs_shared", "random_checkpoint", "random_etched"]
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+"""Real checkpoints and other implementations' vectors, beside the checkout."""
+
+needs_shared = pytest.mark.skipif(
+    not (SHARED / "models" / "stories260K").is_dir(),
+    reason="the shared models are not there: expected in ../shared/models",
+)
 
 TINY = {
     "dim": 32, "hidden": 48, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 8, "vocab": 30,

@@ -83,9 +83,7 @@ def test_golden_is_softmax():
     rng = np.random.default_rng(1)
     q, k, v = rng.normal(size=(20, 2, 1, 8)), *rng.normal(size=(2, 100, 2, 1, 8))
     exact_scores = np.einsum("thbd,phbd->tph", q * 2, k)
-    s = attention.scores(
-        element, *mx.quantise(element, q * 2), element, *mx.quantise(element, k)
-    )
+    s = attention.scores(element, *mx.quantise(element, q * 2), element, *mx.quantise(element, k))
     np.testing.assert_allclose(s / 2.0**14, exact_scores, atol=2e-3)
     weights = np.exp2(exact_scores - exact_scores.max(axis=1, keepdims=True))
     exact = np.einsum("tph,phd->thd", weights / weights.sum(axis=1, keepdims=True), v[:, :, 0])

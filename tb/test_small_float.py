@@ -96,9 +96,7 @@ def test_codes(fmt):
     every = np.arange(1 << fmt.bits)
     exponent = (every >> fmt.fraction_bits) & ((1 << fmt.exponent_bits) - 1)
     legal = every[(exponent > 0) & (exponent <= fmt.top)]
-    np.testing.assert_array_equal(
-        small_float.encode(fmt, small_float.decode(fmt, legal)), legal
-    )
+    np.testing.assert_array_equal(small_float.encode(fmt, small_float.decode(fmt, legal)), legal)
 
 
 @pytest.mark.parametrize("fmt", [FloatFormat(), FloatFormat(8, 10), FloatFormat(8, 23)], ids=str)

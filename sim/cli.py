@@ -1,0 +1,279 @@
+"""The command line, ``intaglio``."""
+
+import functools
+import inspect
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from intaglio.golden.checkpoint import CheckpointError, load
+from intaglio.golden.etch import Etched, etch
+from intaglio.hw.config import CHIPS, ChipConfig, Design
+from intaglio.hw.formats import ConfigError, element_format, float_format
+from intaglio.sim import compare as comparison
+from intaglio.sim import doctor as tools
+from intaglio.sim import info as information
+from intaglio.sim.generate import Chip, Generation, generate, prompt_tokens, tokenizer_of
+from intaglio.sim.tools import ToolError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Etch one transformer into one chip: RTL, its golden model, and its simulation.",
+)
+console = Console(stderr=True)
+
+ModelArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[MODEL]",
+        help="A llama2.c .bin or a Hugging Face folder; the story model that comes along if left "
+        "out.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+FORMATS = "int4 .. int16"
+
+
+class Backend(str, Enum):
+    """What computes the tokens."""
+
+    verilator = "verilator"
+    golden = "golden"
+
+
+def chip_config(
+    chip: Annotated[str, typer.Option(help=f"Preset: {', '.join(CHIPS)}.")] = "single",
+    weights: Annotated[
+        str | None, typer.Option(help=f"Format of the weights: {FORMATS}, e2m1, e2m3.")
+    ] = None,
+    activations: Annotated[
+        str | None, typer.Option(help=f"Format of the activations: {FORMATS}.")
+    ] = None,
+    kv: Annotated[str | None, typer.Option(help=f"Format of the KV cache: {FORMATS}.")] = None,
+    small_float: Annotated[
+        str | None, typer.Option("--float", help="Small float, such as E8M15.")
+    ] = None,
+    rows: Annotated[int | None, typer.Option(help="Tokens side by side.")] = None,
+    outputs: Annotated[int | None, typer.Option(help="Outputs of the array, N.")] = None,
+    depth: Annotated[int | None, typer.Option(help="Products summed per output, D.")] = None,
+    groups: Annotated[int | None, typer.Option(help="Groups of rows in flight.")] = None,
+    slots: Annotated[int | None, typer.Option(help="Sequences held.")] = None,
+    context: Annotated[int | None, typer.Option(help="Positions held per sequence.")] = None,
+    window: Annotated[int | None, typer.Option(help="Positions between rescalings.")] = None,
+    kv_lanes: Annotated[
+        int | None, typer.Option(help="Key/value heads side by side in the cache.")
+    ] = None,
+) -> ChipConfig:
+    """The chip that the options describe; raises :exc:`ConfigError`."""
+    if chip not in CHIPS:
+        raise ConfigError(f"Unknown chip {chip!r}: choose one of {', '.join(CHIPS)}")
+    formats = {"weights": weights, "activations": activations, "kv": kv}
+    numbers = {
+        "rows": rows, "outputs": outputs, "depth": depth, "groups": groups, "slots": slots,
+        "context": context, "window": window, "kv_lanes": kv_lanes,
+    }  # fmt: skip
+    given: dict[str, Any] = {k: element_format(v) for k, v in formats.items() if v is not None}
+    given |= {k: v for k, v in numbers.items() if v is not None}
+    if small_float is not None:
+        given["small_float"] = float_format(small_float)
+    return replace(CHIPS[chip], **given)
+
+
+def with_chip(command: Callable) -> Callable:
+    """Give `command` the options of `chip_config`, and what comes of them as its first argument."""
+    options = inspect.signature(chip_config).parameters
+    own = list(inspect.signature(command).parameters.values())[1:]
+
+    @functools.wraps(command)
+    def wrapped(**arguments: Any) -> None:
+        chip = chip_config(**{name: arguments.pop(name) for name in options})
+        command(chip, **arguments)
+
+    parameters = [*own, *options.values()]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    wrapped.__signature__ = inspect.Signature([p.replace(kind=keyword) for p in parameters])  # type: ignore[attr-defined]
+    return wrapped
+
+
+def build_chip(backend: Backend, etched: Etched) -> Chip:
+    """The chip that computes; stages are shown as they run."""
+    if backend is Backend.golden:
+        from intaglio.golden.chip import GoldenChip
+
+        return GoldenChip(etched)
+    from intaglio.sim.simulator import SimulatedChip
+
+    with console.status("preparing the simulation") as status:
+
+        def report(stage: str) -> None:
+            console.print(f"[dim]{stage}[/]")
+            status.update(stage)
+
+        return SimulatedChip(etched, report)
+
+
+def summary(name: str, backend: Backend, design: Design, generation: Generation) -> dict[str, Any]:
+    """What a run did, ready for JSON."""
+    made = generation.cycles[generation.prompt - 1 :]
+    c = design.chip
+    return {
+        "model": name,
+        "backend": backend.value,
+        "formats": f"{c.weights.name}, {c.activations.name}, {c.kv.name}, {c.small_float}",
+        "array": f"{c.rows} x {c.outputs} x {c.depth}",
+        "prompt_tokens": generation.prompt,
+        "generated_tokens": len(generation.generated),
+        "cycles": sum(generation.cycles),
+        "cycles_per_token": round(sum(made) / len(made), 1) if made else 0.0,
+        "first_step_cycles": generation.cycles[0] if generation.cycles else 0,
+        "last_step_cycles": generation.cycles[-1] if generation.cycles else 0,
+    }
+
+
+@app.command()
+@with_chip
+def run(
+    chip: ChipConfig,
+    model: ModelArgument = None,
+    prompt: Annotated[str, typer.Option(help="Text to continue.")] = "",
+    tokens: Annotated[
+        int | None,
+        typer.Option("--tokens", "-n", min=1, help="Steps; as many as fit if left out."),
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.0,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Tokenizer, if not the one beside the model.")
+    ] = None,
+    backend: Annotated[Backend, typer.Option(help="What computes.")] = Backend.verilator,
+    as_json: Json = False,
+) -> None:
+    """Generate text on the simulated chip.
+
+    The text goes to stdout as it is made; everything else goes to stderr.
+    """
+    if temperature != 0:
+        raise ConfigError(f"Only --temperature 0 can be etched so far, not {temperature:g}")
+    checkpoint = load(model)
+    design = Design(checkpoint.config, chip)
+    steps = design.context if tokens is None else tokens
+    if steps > design.context:
+        raise ConfigError(f"{steps} tokens do not fit the context of {design.context} positions")
+    words = tokenizer_of(checkpoint, tokenizer)
+    ids = prompt_tokens(checkpoint, words, prompt, steps)
+    chip_backend = build_chip(backend, etch(checkpoint, design))
+    generation = Generation(ids, len(ids))
+    text = ""
+    for piece in generate(chip_backend, checkpoint, words, generation, steps):
+        text += piece
+        if not as_json:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    report = summary(checkpoint.name, backend, design, generation)
+    if as_json:
+        print(json.dumps({**report, "text": text, "token_ids": generation.tokens}))
+        return
+    print()
+    console.print(information.as_table("", report))
+
+
+@app.command()
+@with_chip
+def verilog(
+    chip: ChipConfig,
+    model: ModelArgument = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("chip"),
+) -> None:
+    """Write Verilog, memory images and a report of what was etched."""
+    checkpoint = load(model)
+    design = Design(checkpoint.config, chip)
+    if output.exists() and not (output / "report.json").exists():
+        if not output.is_dir():
+            raise ConfigError(f"{output} is a file: name a folder that is new or empty")
+        if any(output.iterdir()):
+            raise ConfigError(f"{output} holds other files: name a folder that is new or empty")
+    from intaglio.sim.verilog import write
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # All or nothing: what is there is replaced when the new is complete.
+    with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
+        made = Path(scratch) / "chip"
+        made.mkdir()
+        with console.status("generating the Verilog"):
+            write(etch(checkpoint, design), made)
+        description = information.describe(design)
+        (made / "report.json").write_text(json.dumps(description, indent=2) + "\n")
+        if output.exists():
+            output.replace(Path(scratch) / "before")
+        made.replace(output)
+    console.print(information.as_table(f"{checkpoint.name} in {output}", description))
+
+
+@app.command()
+@with_chip
+def info(chip: ChipConfig, model: ModelArgument = None, as_json: Json = False) -> None:
+    """Show what would be etched: shapes, parameters, multipliers, memories."""
+    checkpoint = load(model)
+    description = information.describe(Design(checkpoint.config, chip))
+    if as_json:
+        print(json.dumps({"name": checkpoint.name, **description}))
+    else:
+        Console().print(information.as_table(checkpoint.name, description))
+
+
+@app.command()
+@with_chip
+def compare(
+    chip: ChipConfig, ctx: typer.Context, model: ModelArgument = None, as_json: Json = False
+) -> None:
+    """Compare the chip's arithmetic with the float reference, over formats or for the given one."""
+    checkpoint = load(model)
+    named = any(ctx.params[option] for option in ("weights", "activations", "kv"))
+    given = (chip.weights.name, chip.activations.name, chip.kv.name)
+    chosen = [given] if named else list(comparison.FORMATS)
+    with Progress(console=console, transient=True) as progress:
+        rows = list(comparison.compare(checkpoint, chip, chosen, progress))
+    if as_json:
+        print(json.dumps({"name": checkpoint.name, "rows": [asdict(row) for row in rows]}))
+    else:
+        Console().print(comparison.as_table(checkpoint.name, rows))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Look for every program that is needed, and say what to do about what is missing."""
+    found = tools.examine()
+    if as_json:
+        print(json.dumps([asdict(tool) for tool in found]))
+    else:
+        Console().print(tools.as_table(found))
+    if any(tool.required and not tool.found for tool in found):
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence on stderr and exit code 2."""
+    try:
+        app()
+    except (CheckpointError, ConfigError, ToolError) as error:
+        console.print(f"intaglio: {error}", style="red", markup=False, soft_wrap=True)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # the reader has gone, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        where = f"{error.filename}: " if error.filename else ""
+        console.print(f"intaglio: {where}{error.strerror}", style="red", markup=False)
+    sys.exit(2)

@@ -1,0 +1,91 @@
+"""Text out of a chip: the loop around its tokens."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+from intaglio.golden.checkpoint import Checkpoint, CheckpointError
+from intaglio.golden.tokenizer import load_tokenizer
+
+__all__ = ["Chip", "Generation", "generate", "prompt_tokens", "tokenizer_of"]
+
+
+class Chip(Protocol):
+    """What generates: :class:`GoldenChip` and :class:`SimulatedChip`."""
+
+    @property
+    def cycles(self) -> int:
+        """Clock cycles so far."""
+        ...
+
+    def feed(self, slot: int, position: int, token: int, sample: bool) -> int | None:
+        """One token through the model; the next token if `sample`."""
+        ...
+
+
+@dataclass
+class Generation:
+    """Tokens of one sequence, the prompt's first, and the cycles that each step took."""
+
+    tokens: list[int]
+    prompt: int
+    """Tokens of the prompt."""
+    cycles: list[int] = field(default_factory=list)
+
+    @property
+    def generated(self) -> list[int]:
+        """Tokens that the chip made."""
+        return self.tokens[self.prompt :]
+
+
+def tokenizer_of(checkpoint: Checkpoint, file: Path | None) -> Tokenizer:
+    """The tokenizer `file`, else the one beside the model; raises :exc:`CheckpointError`."""
+    path = file or checkpoint.tokenizer
+    if path is None:
+        raise CheckpointError(f"There is no tokenizer beside {checkpoint.name}: use --tokenizer")
+    return load_tokenizer(path, checkpoint.config.vocab)
+
+
+def prompt_tokens(checkpoint: Checkpoint, tokenizer: Tokenizer, text: str, most: int) -> list[int]:
+    """Tokens of a prompt, which may take at most `most` positions; begins with the BOS token."""
+    tokens = tokenizer.encode(text).ids
+    if checkpoint.bos is not None and tokens[:1] != [checkpoint.bos]:
+        tokens = [checkpoint.bos, *tokens]
+    if not tokens:
+        raise CheckpointError(f"{checkpoint.name} has no token to begin with: give a --prompt")
+    if beyond := [t for t in tokens if t >= checkpoint.config.vocab]:
+        raise CheckpointError(
+            f"The prompt has token {beyond[0]}, but {checkpoint.name} knows only "
+            f"{checkpoint.config.vocab}"
+        )
+    if len(tokens) > most:
+        raise CheckpointError(f"The prompt has {len(tokens)} tokens, but only {most} fit")
+    return tokens
+
+
+def generate(
+    chip: Chip, checkpoint: Checkpoint, tokenizer: Tokenizer, generation: Generation, steps: int
+) -> Iterator[str]:
+    """Feed `steps` tokens, the prompt first; yield text as it becomes known, the prompt's too.
+
+    Ends early with the sequence. `generation` is filled meanwhile.
+    """
+    stops = checkpoint.eos | ({checkpoint.bos} if checkpoint.bos is not None else set())
+    text = DecodeStream(skip_special_tokens=True)
+    tokens, prompt = generation.tokens, generation.prompt
+    yield "".join(text.step(tokenizer, token) or "" for token in tokens)
+    for position in range(steps):
+        before = chip.cycles
+        sample = position >= prompt - 1
+        token = chip.feed(0, position, tokens[position], sample)
+        generation.cycles.append(chip.cycles - before)
+        if token is None:
+            continue
+        if token in stops:
+            return
+        tokens.append(token)
+        yield text.step(tokenizer, token) or ""
