@@ -47,7 +47,7 @@ class GoldenChip:
         e, chip = self.etched, self.etched.design.chip
         fmt = chip.small_float
         positions = start + np.arange(len(tokens))
-        x = self._embed(tokens)
+        x = self.embed(tokens)
         for layer in range(e.design.model.layers):
             rms = inverse_rms(fmt, x, e.inverse_dim, e.eps)
             context = self._attention(layer, slot, positions, self._quantise(x), rms)
@@ -59,7 +59,8 @@ class GoldenChip:
         rms = inverse_rms(fmt, x, e.inverse_dim, e.eps)
         return self._linear(Linear.HEAD, 0, self._quantise(x), rms)
 
-    def _embed(self, tokens: np.ndarray) -> np.ndarray:
+    def embed(self, tokens: np.ndarray) -> np.ndarray:
+        """Residual stream (n, dim) that tokens (n,) begin with."""
         design, table = self.etched.design, self.etched.embedding
         exponent = table.exponents[0, tokens] - E8M0_BIAS - design.chip.weights.fraction_bits
         x = convert(design.chip.small_float, table.integers[0, tokens], exponent[..., None])

@@ -80,7 +80,11 @@ def _from_pieces(pieces: list[str], scores: list[float]) -> Tokenizer:
     vocabulary = {piece: n for n, piece in enumerate(pieces)}
     tokenizer = Tokenizer(
         models.BPE(
-            vocab=vocabulary, merges=_merges(pieces[3:], scores[3:]), unk_token=UNKNOWN, fuse_unk=True, byte_fallback=True
+            vocab=vocabulary,
+            merges=_merges(pieces[3:], scores[3:]),
+            unk_token=UNKNOWN,
+            fuse_unk=True,
+            byte_fallback=True,
         )
     )
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in (UNKNOWN, BOS, EOS)])

@@ -89,7 +89,9 @@ class BlockAccumulate(wiring.Component):
         held = Signal(self.i.p.shape())
         busy = Signal()
         tiles = Signal(range(TILES + 1))
-        accept, tile_in, tile_out = Signal(), Signal(), Signal()
+        accept = Signal()
+        tile_in = Signal()
+        tile_out = Signal()
         m.d.comb += [
             self.i.ready.eq((phase == turns - 1) & (~self.i.p.last | (tiles != TILES))),
             accept.eq(self.i.valid & self.i.ready),

@@ -170,7 +170,8 @@ class ActivationStore(wiring.Component):
         words_per_block = BLOCK // self.depth
         first, second = self.writes
         write = Signal(first.p.shape())
-        write_valid, accept = Signal(), Signal()
+        write_valid = Signal()
+        accept = Signal()
         m.d.comb += [
             first.ready.eq(accept),
             second.ready.eq(accept & ~first.valid),
@@ -184,8 +185,10 @@ class ActivationStore(wiring.Component):
         m.d.comb += address.eq(self._address(write.group, write.region, write.word))
 
         job = Signal(self.jobs.p.shape())
-        block, word = Signal.like(job.blocks), Signal(range(words_per_block))
-        enable, active = Signal(), Signal()
+        block = Signal.like(job.blocks)
+        word = Signal(range(words_per_block))
+        enable = Signal()
+        active = Signal()
         slice_number = Cat(word, block)
         last_word, last_block = word == words_per_block - 1, block == job.blocks - 1
         read_address = Signal(range(max(self.words, 2)))

@@ -118,7 +118,8 @@ class MatmulArray(wiring.Component):
             Signal(control, name=name) for name in ("incoming", "multiplied", "summed")
         )
         word = Signal(range(words))
-        enable, complete = Signal(), Signal()
+        enable = Signal()
+        complete = Signal()
         m.d.comb += [
             complete.eq(summed.valid & summed.end),
             enable.eq(~complete | ~self.o.valid | self.o.ready),

@@ -86,7 +86,9 @@ class Attend(wiring.Component):
             write.en.eq(self.queries.valid),
         ]
 
-        job, active, fetched = Signal(self.layouts.attend_job), Signal(), Signal()
+        job = Signal(self.layouts.attend_job)
+        active = Signal()
+        fetched = Signal()
         row = Signal.like(self.queries.p.row)
         lane_group = Signal.like(self.queries.p.lane_group)
         place = job.rows[row]

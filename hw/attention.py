@@ -194,7 +194,8 @@ class ScorePass(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         s = self.shape
-        job, active = Signal(s.job), Signal()
+        job = Signal(s.job)
+        active = Signal()
         beat = data.StructLayout({
             "valid": 1,
             "index": ceil_log2(s.window),
@@ -219,7 +220,8 @@ class ScorePass(wiring.Component):
         empty = ~Cat(*(stage.valid for stage in stages[1:])).any()
 
         # One job at a time: its addresses run ahead, its keys follow.
-        asked, asking = Signal.like(job.position), Signal()
+        asked = Signal.like(job.position)
+        asking = Signal()
         m.d.comb += [
             self.jobs.ready.eq(~active & ~asking & empty),
             self.key_reads.valid.eq(asking),
@@ -239,7 +241,8 @@ class ScorePass(wiring.Component):
     def _windows(self, m: Module, job, scored, scores: list, enable) -> None:
         """Write scores to the bank of their window, and keep its maxima until it is complete."""
         s = self.shape
-        bank, first = Signal(), Signal(init=1)
+        bank = Signal()
+        first = Signal(init=1)
         address = Signal(s.address_bits)
         maxima = Signal(data.ArrayLayout(signed(SCORE_BITS), s.q_lanes))
         codes = Signal(s.codes)
@@ -255,7 +258,8 @@ class ScorePass(wiring.Component):
             self.write.p.index.eq(scored.index),
             self.write.p.entry.codes.eq(scored.codes),
         ]
-        new_maxima, new_codes = Signal.like(maxima), Signal.like(codes)
+        new_maxima = Signal.like(maxima)
+        new_codes = Signal.like(codes)
         for lane, score in enumerate(scores):
             m.d.comb += [
                 self.write.p.entry.scores[lane].eq(score),
@@ -333,9 +337,11 @@ class ContextPass(wiring.Component):
         m = Module()
         s = self.shape
         enable = Signal()
-        window, active = Signal(s.window_record), Signal()
+        window = Signal(s.window_record)
+        active = Signal()
         opened = Signal()  # the cycle after a window was taken, in which its scale is known
-        index, asked = Signal(ceil_log2(s.window)), Signal(ceil_log2(s.window))
+        index = Signal(ceil_log2(s.window))
+        asked = Signal(ceil_log2(s.window))
         asking = Signal()
 
         take = self.values.valid & self.values.ready
@@ -517,7 +523,8 @@ class ContextOutput(wiring.Component):
         s = self.shape
         pairs = s.head_dim // 2
         enable = Signal()
-        lane, pair = Signal(range(max(s.q_lanes, 2))), Signal(range(max(pairs, 2)))
+        lane = Signal(range(max(s.q_lanes, 2)))
+        pair = Signal(range(max(pairs, 2)))
         ending = (lane == s.q_lanes - 1) & (pair == pairs - 1)
         m.d.comb += [
             enable.eq(~self.o.valid | self.o.ready),

@@ -142,9 +142,11 @@ class Drain(wiring.Component):
     def _take_pairs(self, m: Module, enable):
         """One job after the other; pairs from the array or the embedding, with their place."""
         model, design = self.design.model, self.design
-        job, active = Signal(self.layouts.drain_job), Signal()
+        job = Signal(self.layouts.drain_job)
+        active = Signal()
         number = Signal(self.beat["index"].shape)
-        kept, total = Signal.like(number), Signal.like(number)
+        kept = Signal.like(number)
+        total = Signal.like(number)
         with m.Switch(job.mode):
             for mode in DrainMode:
                 with m.Case(mode):

@@ -61,8 +61,10 @@ class Embed(wiring.Component):
         )
         pair_port, exponent_port = pairs.read_port(), exponents.read_port()
 
-        tokens, active = Signal.like(self.jobs.p), Signal()
-        row, pair = Signal(range(max(self.rows, 2))), Signal(range(max(pairs_per_token, 2)))
+        tokens = Signal.like(self.jobs.p)
+        active = Signal()
+        row = Signal(range(max(self.rows, 2)))
+        pair = Signal(range(max(pairs_per_token, 2)))
         enable = Signal()
         last_row = row == self.rows - 1
         last = last_row & (pair == pairs_per_token - 1)

@@ -87,9 +87,12 @@ class HeadWords(wiring.Component):
         heads = s.q_lanes + 2 * s.kv_lanes
         pairs = heads * s.head_dim // 2
 
-        job, active = Signal(self.layouts.attend_job), Signal()
-        pair, lane_group = Signal(range(pairs)), Signal.like(self.queries.p.lane_group)
-        row, sending = Signal(index(rows)), Signal()
+        job = Signal(self.layouts.attend_job)
+        active = Signal()
+        pair = Signal(range(pairs))
+        lane_group = Signal.like(self.queries.p.lane_group)
+        row = Signal(index(rows))
+        sending = Signal()
         last_row, last_word = row == rows - 1, lane_group == design.lane_groups - 1
         m.d.comb += [
             self.i.ready.eq(active & ~sending),
@@ -114,7 +117,8 @@ class HeadWords(wiring.Component):
                     )
 
         # Both takers of a row's word are waited for, each in its own time.
-        appended, queried = Signal(), Signal()
+        appended = Signal()
+        queried = Signal()
         valid = job.rows[row].valid
         appends, asks = (
             self.append.valid & self.append.ready,

@@ -176,7 +176,8 @@ class Sigmoid(wiring.Component):
         x = significand(self.a)
         at_top = Signal(width + 1)
         distance = Signal(signed(fmt.exponent_bits + 2))
-        shifted, fixed = Signal(width + 1), Signal(width + 1)
+        shifted = Signal(width + 1)
+        fixed = Signal(width + 1)
         m.d.comb += [
             at_top.eq(x << up if up >= 0 else x >> -up),
             distance.eq(fmt.bias + 3 - self.a.exponent),

@@ -125,8 +125,11 @@ class Norm(wiring.Component):
             "tag": self.o.p.tag.shape(),
         })
         magnitudes, squares, sums = (Signal(beat_layout, name=f"beat_{n}") for n in range(3))
-        block_start, vector_start = Signal(init=1), Signal(init=1)
-        enable, ending, done = Signal(), Signal(), Signal()
+        block_start = Signal(init=1)
+        vector_start = Signal(init=1)
+        enable = Signal()
+        ending = Signal()
+        done = Signal()
         m.d.comb += [
             ending.eq(sums.valid & sums.last),
             done.eq(Mux(sums.end, self.o.valid & self.o.ready, step == accumulated)),

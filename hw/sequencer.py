@@ -108,7 +108,8 @@ class Sequencer(wiring.Component):
     def _pick(self, m: Module, ready: list, name: str) -> tuple[Signal, Signal]:
         """The group picked last, and the next ready one after it."""
         groups = len(ready)
-        last, picked = Signal(self.layouts.group, name=f"{name}_last"), Signal(self.layouts.group)
+        last = Signal(self.layouts.group, name=f"{name}_last")
+        picked = Signal(self.layouts.group)
         m.d.comb += picked.eq(last)
         with m.Switch(last):
             for start in range(groups):
@@ -157,7 +158,8 @@ class Sequencer(wiring.Component):
             for g in range(len(self.operation))
         ]
         last, picked = self._pick(m, ready, "array")
-        group, operation = Signal(self.layouts.group), Signal(Operation)
+        group = Signal(self.layouts.group)
+        operation = Signal(Operation)
         layer = Signal(self.layouts.layer)
         jobs = [self.embed_jobs, self.weight_jobs, self.feed_jobs, self.drain_jobs, self.head_jobs]
         pending = Signal(len(jobs))
@@ -189,8 +191,37 @@ class Sequencer(wiring.Component):
         design = self.design
         rows = self._of_group(group, self.rows)
         weights, feed, drain = self.weight_jobs.p, self.feed_jobs.p, self.drain_jobs.p
+        # Signals of their own, as Icarus never evaluates a constant part of a chosen payload.
+        address = Signal.like(weights.address)
+        words = Signal.like(weights.words)
+        region = Signal(Region)
+        mode = Signal(DrainMode)
+        blocks = Signal.like(feed.blocks)
+        tiles = Signal.like(feed.tiles)
+        with m.Switch(operation):
+            for named, (linear, its_mode, its_region) in LINEARS.items():
+                shape = design.linear(linear)
+                start = design.weight_offset(linear)
+                base = start if linear is Linear.HEAD else start + layer * design.layer_words
+                with m.Case(named):
+                    m.d.comb += [
+                        address.eq(base),
+                        words.eq(shape.words),
+                        region.eq(its_region),
+                        blocks.eq(shape.blocks),
+                        tiles.eq(shape.tiles),
+                        mode.eq(its_mode),
+                    ]
+            with m.Default():
+                m.d.comb += mode.eq(DrainMode.EMBED)
         m.d.comb += [
+            weights.address.eq(address),
+            weights.words.eq(words),
             feed.group.eq(group),
+            feed.region.eq(region),
+            feed.blocks.eq(blocks),
+            feed.tiles.eq(tiles),
+            drain.mode.eq(mode),
             drain.group.eq(group),
             drain.layer.eq(layer),
             drain.down.eq(operation == Operation.DOWN),
@@ -200,24 +231,9 @@ class Sequencer(wiring.Component):
         ]
         for r in range(design.chip.rows):
             m.d.comb += [
-                self.embed_jobs.p[r].eq(rows[r].token), drain.positions[r].eq(rows[r].position)
-            ]  # fmt: skip
-        with m.Switch(operation):
-            for named, (linear, mode, region) in LINEARS.items():
-                shape = design.linear(linear)
-                start = design.weight_offset(linear)
-                base = start if linear is Linear.HEAD else start + layer * design.layer_words
-                with m.Case(named):
-                    m.d.comb += [
-                        weights.address.eq(base),
-                        weights.words.eq(shape.words),
-                        feed.region.eq(region),
-                        feed.blocks.eq(shape.blocks),
-                        feed.tiles.eq(shape.tiles),
-                        drain.mode.eq(mode),
-                    ]
-            with m.Default():
-                m.d.comb += drain.mode.eq(DrainMode.EMBED)
+                self.embed_jobs.p[r].eq(rows[r].token),
+                drain.positions[r].eq(rows[r].position),
+            ]
 
     def _issue_to_attention(self, m: Module, started_before: list) -> None:
         """Send a group whose earlier positions are all in the cache."""

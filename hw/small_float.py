@@ -86,7 +86,8 @@ def pack(m: Module, fmt: FloatFormat, sign: Value, exponent: Value, x: Value):
     """
     guard = len(x) - fmt.precision - 1
     assert guard >= 0
-    up, rounded = Signal(name="round_up"), Signal(fmt.precision + 1, name="rounded")
+    up = Signal(name="round_up")
+    rounded = Signal(fmt.precision + 1, name="rounded")
     code = Signal(signed(len(exponent) + 1), name="rounded_exponent")
     result = Signal(float_layout(fmt), name="packed")
     lowest, tie = x[guard + 1], ~x[:guard].any() if guard else Const(1)
@@ -135,7 +136,8 @@ class FloatAdd(wiring.Component):
         fmt, layout = self.fmt, float_layout(self.fmt)
         extra = 3  # guard, round and sticky
 
-        large, small = Signal(layout), Signal(layout)
+        large = Signal(layout)
+        small = Signal(layout)
         swap = Signal()
         m.d.comb += swap.eq(self.b.as_value()[:-1] > self.a.as_value()[:-1])
 
@@ -146,7 +148,8 @@ class FloatAdd(wiring.Component):
         aligned_large = Signal(layout)
         subtract = Signal()
         total = Signal(fmt.precision + extra + 1)
-        total_sign, total_exponent = Signal(), Signal(fmt.exponent_bits)
+        total_sign = Signal()
+        total_exponent = Signal(fmt.exponent_bits)
 
         total_value = Cat(Const(0, extra), significand(aligned_large))
         small_aligned = align(m, Cat(Const(0, extra), significand(small)), distance, "small")
@@ -251,7 +254,8 @@ class FloatConvert(wiring.Component):
 
         magnitude = Signal(unsigned(width))
         shifted, zeros = normalise(m, magnitude, "magnitude")
-        normal, distance = Signal(width), Signal.like(zeros)
+        normal = Signal(width)
+        distance = Signal.like(zeros)
         sign = delay(m, self.enable, self.integer < 0, 2, "sign")
         exponent = delay(m, self.enable, self.exponent, 2, "exponent")
         code = Signal(signed(max(len(self.exponent), 10, width.bit_length() + 1) + 2))

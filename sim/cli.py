@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,7 +48,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FORMATS = "int4 .. int16"
 
 
-class Backend(str, Enum):
+class Backend(StrEnum):
     """What computes the tokens."""
 
     verilator = "verilator"

@@ -68,6 +68,13 @@ def _build(unit: wiring.Component, simulator: str, environment: dict[str, str]) 
     return folder
 
 
+def _payload(unit: wiring.Component, name: str):
+    """Shape of the payload of a stream; ``writes__0`` is the first of an array of streams."""
+    port, _, number = name.partition("__")
+    stream = getattr(unit, port)
+    return (stream[int(number)] if number else stream).payload.shape()
+
+
 def check(
     unit: wiring.Component,
     inputs: dict[str, list],
@@ -82,11 +89,9 @@ def check(
     """
     environment = verilator_environment()
     folder = _build(unit, simulator, environment)
-    members = unit.signature.members
 
     def packed(ports: dict[str, list]) -> dict[str, list[int]]:
-        shapes = {port: members[port].signature.members["payload"].shape for port in ports}
-        return {port: [pack(shapes[port], p) for p in items] for port, items in ports.items()}
+        return {name: [pack(_payload(unit, name), p) for p in ports[name]] for name in ports}
 
     beats = sum(map(len, [*inputs.values(), *outputs.values()]))
     stimulus = tmp_path / "stimulus.json"

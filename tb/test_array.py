@@ -1,13 +1,10 @@
-"""The matmul array and the block accumulation behind it, each against golden."""
+"""The matmul array against golden."""
 
 import numpy as np
 import pytest
 
-from intaglio.golden import small_float
-from intaglio.golden.matmul import block_accumulate, matmul_array
-from intaglio.hw.accumulate import BlockAccumulate
+from intaglio.golden.matmul import matmul_array
 from intaglio.hw.array import MatmulArray
-from intaglio.hw.formats import FloatFormat
 from intaglio.tb.bench import ON_BOTH, check
 
 SHAPES = pytest.mark.parametrize(
@@ -26,9 +23,7 @@ def stimulus(rows: int, outputs: int, bits: tuple[int, int], blocks=(2, 1, 6, 1,
         weights = rng.integers(low[0], high[0] + 1, (outputs, count, 32))
         x = rng.integers(low[1], high[1] + 1, (rows, count, 32))
         weight_exponents = rng.integers(110, 130, (outputs, count))
-        row_exponents = rng.integers(0, 255, (rows, count)) if n == 5 else (
-            rng.integers(115, 140, (rows, count))
-        )
+        row_exponents = rng.integers(*((0, 255) if n == 5 else (115, 140)), (rows, count))
         yield weights, weight_exponents, x, row_exponents
 
 
@@ -81,22 +76,3 @@ def test_array(rows, outputs, depth, bits, simulator, tmp_path):
         simulator,
         tmp_path,
     )
-
-
-@ON_BOTH
-@SHAPES
-def test_block_accumulate(rows, outputs, depth, bits, simulator, tmp_path):
-    fmt = FloatFormat()
-    fraction_bits = sum(bits) - 4
-    unit = BlockAccumulate(
-        fmt, rows=rows, outputs=outputs, depth=depth, sum_bits=sum(bits) + 4,
-        fraction_bits=fraction_bits,
-    )  # fmt: skip
-    inputs = [p for tile in sums_payloads(rows, outputs, bits) for p in tile]
-    expected = []
-    for weights, weight_exponents, x, row_exponents in stimulus(rows, outputs, bits):
-        sums = matmul_array(x, weights)
-        y = block_accumulate(fmt, sums, row_exponents, weight_exponents, fraction_bits)
-        codes = small_float.encode(fmt, y).reshape(rows, -1, 2).swapaxes(0, 1)
-        expected += codes.tolist()
-    check(unit, {"i": inputs}, {"o": expected}, simulator, tmp_path)
