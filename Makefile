@@ -36,7 +36,7 @@ run: .venv/run
 check: .venv/dev build/typing/intaglio
 	$(BIN)/ruff check $(PARTS)
 	$(BIN)/ruff format --check $(PARTS)
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # Half of the benches run in Icarus, which is not on PyPI; without it they are reported as skipped.
 icarus:
