@@ -54,9 +54,10 @@ def _digest(*parts: str) -> str:
 
 def _sources() -> str:
     """Text of everything that the generated Verilog and its simulation depend on."""
-    folder = Path(hardware.__file__).parent
-    files = [*sorted(folder.glob("*.py")), *sorted(Path(__file__).parent.glob("*.*"))]
-    return "".join(path.read_text() for path in files if path.suffix in (".py", ".cpp"))
+    here = Path(__file__)
+    sim = [here.with_name(name) for name in ("simulator.py", "shim.cpp", "tools.py", "verilog.py")]
+    hw = sorted(Path(hardware.__file__).parent.glob("*.py"))
+    return "".join(path.read_text() for path in (*sim, *hw))
 
 
 def _run(command: list[str], folder: Path) -> None:
@@ -92,10 +93,12 @@ def _compile(folder: Path, logits_bits: int, report: Callable[[str], None]) -> N
         [
             "g++", "-O2", "-fPIC", "-shared", "-Ibuild", f"-I{root / 'include'}",
             f"-I{root / 'include' / 'vltstd'}", f"-DLOGITS_BITS={logits_bits}", "-o",
-            "libchip.so", str(shim), "build/Vchip__ALL.a", "build/libverilated.a", "-lpthread",
+            "build/libchip.so", str(shim), "build/Vchip__ALL.a", "build/libverilated.a",
+            "-lpthread",
         ],
         folder,
     )  # fmt: skip
+    (folder / "build" / "libchip.so").replace(folder / "libchip.so")
     shutil.rmtree(folder / "build")
 
 

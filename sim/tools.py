@@ -12,6 +12,7 @@ VERILATOR_WAIVERS = [
     # Yosys writes `x == 0` as `!x` and the choice of a word as a shift whose result is cut.
     "-Wno-WIDTHTRUNC",
     "-Wno-CASEINCOMPLETE",  # Amaranth gives the default before the case statement
+    "-Wno-INITIALDLY",  # what wakes `always @*` has to come after they wait, for Icarus
 ]
 """The warnings that generated Verilog is allowed to raise; all others are errors."""
 

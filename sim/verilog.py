@@ -23,7 +23,11 @@ def verilog_text(component: wiring.Component, name: str) -> str:
     """Verilog of `component` as module `name`; the same text on every run."""
     # The Yosys that pip installed, so that the text does not depend on the machine.
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
-    return verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    # `always @*` waits for a change, so that constants would stay undefined in Icarus. Yosys has
+    # every such block read a register for that, but initialises it before anything waits.
+    text = re.sub(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ", "awake", text)
+    return text.replace("  reg awake = 0;\n", "  reg awake;\n  initial awake <= 0;\n")
 
 
 def chip_text(design: Design, contents: Images) -> str:

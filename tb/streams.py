@@ -60,6 +60,6 @@ async def collect(dut, port: str, count: int, rng, stall: float) -> list[int]:
         ready.value = accept
         await edge
         if accept and valid.value:
-            got.append(payload.value.to_unsigned())
+            got.append(int(payload.value))
     ready.value = 0
     return got
