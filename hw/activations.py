@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from intaglio.hw.formats import BLOCK
 from intaglio.hw.layouts import Region
+from intaglio.hw.pipeline import delay
 
 __all__ = ["ActivationStore", "SlicePacker"]
 
@@ -98,7 +99,7 @@ class ActivationStore(wiring.Component):
     """Two vectors (:class:`~intaglio.hw.layouts.Region`) for each row of each group.
 
     Two writers share a port, the first one before the second. A job reads a vector once for each
-    tile of its linear layer; slices leave one per cycle, the first 2 cycles after its job.
+    tile of its linear layer; slices leave one per cycle, the first 3 cycles after its job.
 
     Parameters
     ----------
@@ -197,19 +198,17 @@ class ActivationStore(wiring.Component):
             active.eq(job.tiles.any()),
             self.jobs.ready.eq(~active),
             read_address.eq(self._address(job.group, job.region, slice_number)),
+            # Two cycles: the memory, and a register as it answers late in its cycle.
+            self.o.valid.eq(delay(m, enable, active, 2, "valid")),
+            self.o.p.first.eq(delay(m, enable, ~block.any(), 2, "first")),
+            self.o.p.last.eq(delay(m, enable, last_block, 2, "last")),
         ]
-        with m.If(enable):
-            m.d.sync += [
-                self.o.valid.eq(active),
-                self.o.p.first.eq(~block.any()),
-                self.o.p.last.eq(last_block),
-            ]
-            with m.If(active):
-                m.d.sync += word.eq(word + 1)
-                with m.If(last_word):
-                    m.d.sync += block.eq(Mux(last_block, 0, block + 1))
-                    with m.If(last_block):
-                        m.d.sync += job.tiles.eq(job.tiles - 1)
+        with m.If(enable & active):
+            m.d.sync += word.eq(word + 1)
+            with m.If(last_word):
+                m.d.sync += block.eq(Mux(last_block, 0, block + 1))
+                with m.If(last_block):
+                    m.d.sync += job.tiles.eq(job.tiles - 1)
         with m.If(self.jobs.valid & self.jobs.ready):
             m.d.sync += job.eq(self.jobs.p)
 
@@ -232,6 +231,8 @@ class ActivationStore(wiring.Component):
                     write_port.en.eq(write_valid & accept & write.rows[row]),
                     read_port.addr.eq(read_at),
                     read_port.en.eq(enable),
-                    Value.cast(getattr(self.o.p, name)[row]).eq(read_port.data),
+                    Value.cast(getattr(self.o.p, name)[row]).eq(
+                        delay(m, enable, read_port.data, 1, f"{name}_{row}")
+                    ),
                 ]
         return m

@@ -1,10 +1,12 @@
 """The matmul array: `rows` x `outputs` x `depth` multipliers."""
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from intaglio.hw.formats import BLOCK
+from intaglio.hw.pipeline import delay, sum_tree
 
 __all__ = ["MatmulArray", "exponents_per_word", "sums_layout"]
 
@@ -29,8 +31,9 @@ class MatmulArray(wiring.Component):
     """Exact sums of the products of each block; equals ``golden.matmul.matmul_array``.
 
     Each cycle one weight word (`outputs` x `depth` elements) meets `depth` activation elements of
-    each row. After ``32 / depth`` words a block is complete and its sums leave at `o`, 4 cycles
-    after the last word, while the next block is being summed. Both inputs stall for each other.
+    each row. After ``32 / depth`` words a block is complete and its sums leave at `o`, 4 +
+    log2(depth) cycles after the last word, while the next block is being summed. Both inputs stall
+    for each other.
 
     Parameters
     ----------
@@ -84,22 +87,21 @@ class MatmulArray(wiring.Component):
             "o": Out(stream.Signature(sums_layout(rows, outputs, self.sum_bits))),
         })
 
-    def _multiply_accumulate(self, m: Module, row: int, output: int, enable, control) -> Signal:
-        """Products, their sum over the depth, and the sum over a block, a register each."""
+    def _multiply_accumulate(self, m: Module, row: int, output: int, enable, control) -> Value:
+        """Operands, products, their sum over the depth, and the sum over a block, registered."""
         name = f"{row}_{output}"
-        x, w = self.activations.p.elements[row], self.weights.p.elements[output]
+        x, w = self.x[row], self.w[output]
         products = [
             Signal(signed(self.product_bits), name=f"product_{name}_{d}") for d in range(self.depth)
         ]
-        depth_sum = Signal(signed(self.sum_bits), name=f"depth_sum_{name}")
+        with m.If(enable):
+            m.d.sync += [p.eq(x[d] * w[d]) for d, p in enumerate(products)]
+        depth_sum = sum_tree(m, enable, products, f"depth_sum_{name}")
         block_sum = Signal(signed(self.sum_bits), name=f"block_sum_{name}")
         total = Signal(signed(self.sum_bits), name=f"total_{name}")
         m.d.comb += total.eq(Mux(control.start, 0, block_sum) + depth_sum)
-        with m.If(enable):
-            m.d.sync += [p.eq(x[d] * w[d]) for d, p in enumerate(products)]
-            m.d.sync += depth_sum.eq(sum(products))
-            with m.If(control.valid):
-                m.d.sync += block_sum.eq(total)
+        with m.If(enable & control.valid):
+            m.d.sync += block_sum.eq(total)
         return total
 
     def elaborate(self, platform):
@@ -114,12 +116,13 @@ class MatmulArray(wiring.Component):
             "row_exponents": data.ArrayLayout(8, self.rows),
             "weight_exponents": self.weights.p.exponents.shape(),
         })
-        incoming, multiplied, summed = (
-            Signal(control, name=name) for name in ("incoming", "multiplied", "summed")
-        )
+        incoming = Signal(control)
         word = Signal(range(words))
         enable = Signal()
         complete = Signal()
+        self.x = delay(m, enable, self.activations.p.elements, 1, "x")
+        self.w = delay(m, enable, self.weights.p.elements, 1, "w")
+        summed = delay(m, enable, incoming, 2 + ceil_log2(self.depth), "beat")
         m.d.comb += [
             complete.eq(summed.valid & summed.end),
             enable.eq(~complete | ~self.o.valid | self.o.ready),
@@ -138,7 +141,6 @@ class MatmulArray(wiring.Component):
         gathered = Signal(per_word * words)
         gathering = Cat(gathered[per_word:], summed.weight_exponents.as_value())
         with m.If(enable):
-            m.d.sync += [multiplied.eq(incoming), summed.eq(multiplied)]
             with m.If(incoming.valid):
                 m.d.sync += word.eq(word + 1)
             with m.If(summed.valid):

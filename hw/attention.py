@@ -8,7 +8,7 @@ from amaranth.utils import ceil_log2
 from intaglio.hw.formats import E8M0_BIAS, ElementFormat, FloatFormat
 from intaglio.hw.kv_cache import keys_layout, values_layout
 from intaglio.hw.lookup import Lookup, Reciprocal
-from intaglio.hw.pipeline import delay
+from intaglio.hw.pipeline import delay, sum_tree
 from intaglio.hw.small_float import FloatConvert, FloatMultiply, float_layout
 from intaglio.hw.tables import EXP2, PROBABILITY_FRACTION, SCORE_BITS, SCORE_FRACTION
 
@@ -130,6 +130,8 @@ class ScorePass(wiring.Component):
 
     def __init__(self, shape: AttentionShape):
         self.shape = shape
+        # Product, sum, shift (2), round, saturate; sum of the blocks, saturate.
+        self.latency = 1 + ceil_log2(shape.block) + 4 + ceil_log2(shape.blocks) + 1
         super().__init__({
             "jobs": In(stream.Signature(shape.job)),
             "key_reads": Out(stream.Signature(unsigned(shape.address_bits))),
@@ -147,49 +149,41 @@ class ScorePass(wiring.Component):
             "o": Out(stream.Signature(shape.window_record)),
         })
 
-    def _score(self, m: Module, lane: int, query, enable) -> Signal:
-        """Products, block sums, fixed point, sum over the blocks: a register each."""
-        s, key = self.shape, self.keys.p
-        kv_lane = s.kv_lane(lane)
-        product_bits = s.queries.bits + s.cache.bits - 1
-        dot_bits = product_bits + ceil_log2(s.block)
+    def _score(self, m: Module, lane: int, query, enable) -> Value:
+        """Score of a query head and the key at hand, `latency` enabled cycles later."""
+        s = self.shape
         limit = (1 << (SCORE_BITS - 1)) - 1
+        parts = [self._block_score(m, lane, b, query, enable, limit) for b in range(s.blocks)]
+        total = sum_tree(m, enable, parts, f"total_{lane}")
+        return delay(m, enable, saturate(total, limit), 1, f"score_{lane}")
+
+    def _block_score(self, m: Module, lane: int, b: int, query, enable, limit: int) -> Value:
+        """Products, their sum, its shift to fixed point, rounded and saturated."""
+        s, key, kv_lane = self.shape, self.keys.p, self.shape.kv_lane(lane)
+        name = f"{lane}_{b}"
+        products = []
+        for d in range(b * s.block, (b + 1) * s.block):
+            product = Signal(signed(s.queries.bits + s.cache.bits - 1), name=f"product_{lane}_{d}")
+            with m.If(enable):
+                m.d.sync += product.eq(query.elements[lane][d] * key.elements[kv_lane][d])
+            products.append(product)
+        dot = sum_tree(m, enable, products, f"dot_{name}")
+
+        # Scores are this far to the right of the largest shift to the left that can matter.
         offset = s.queries.fraction_bits + s.cache.fraction_bits - SCORE_FRACTION + 2 * E8M0_BIAS
-        parts = []
-        for b in range(s.blocks):
-            name = f"{lane}_{b}"
-            products = []
-            for d in range(b * s.block, (b + 1) * s.block):
-                product = Signal(signed(product_bits), name=f"product_{lane}_{d}")
-                with m.If(enable):
-                    m.d.sync += product.eq(query.elements[lane][d] * key.elements[kv_lane][d])
-                products.append(product)
-            dot = Signal(signed(dot_bits), name=f"dot_{name}")
-            # Scores are this far to the right of the largest shift to the left that can matter.
-            distance = Signal(signed(12), name=f"distance_{name}")
-            clipped = Signal(6, name=f"clipped_{name}")
-            fixed = Signal(signed(SCORE_BITS), name=f"fixed_{name}")
-            wide = Signal(signed(dot_bits + SCORE_BITS), name=f"wide_{name}")
-            rounded = Signal(signed(dot_bits + SCORE_BITS), name=f"rounded_{name}")
-            exponent = query.exponents[lane][b] + key.exponents[kv_lane][b]
-            m.d.comb += [
-                clipped.eq(Mux(distance < 0, 0, Mux(distance > 63, 63, distance))),
-                wide.eq(Cat(Const(0, SCORE_BITS), dot).as_signed() >> clipped),
-                rounded.eq((wide + 1) >> 1),
-            ]
-            with m.If(enable):
-                m.d.sync += [
-                    dot.eq(sum(products)),
-                    fixed.eq(saturate(rounded, limit)),
-                ]
-            held = delay(m, enable, (SCORE_BITS - 1 + offset) - exponent, 1, f"exponent_{name}")
-            with m.If(enable):
-                m.d.sync += distance.eq(held)
-            parts.append(fixed)
-        score = Signal(signed(SCORE_BITS), name=f"score_{lane}")
+        exponent = query.exponents[lane][b] + key.exponents[kv_lane][b]
+        distance = Signal(signed(12), name=f"distance_{name}")
+        ahead = (SCORE_BITS - 1 + offset) - exponent
+        m.d.comb += distance.eq(delay(m, enable, ahead, 1 + ceil_log2(s.block), f"ahead_{name}"))
+        clipped = Mux(distance < 0, 0, Mux(distance > 63, 63, distance[:6]))
+        shift = delay(m, enable, clipped, 1, f"shift_{name}")
+        moved = Cat(Const(0, SCORE_BITS), delay(m, enable, dot, 1, f"held_{name}")).as_signed()
+        wide = delay(m, enable, moved >> shift, 1, f"wide_{name}")
+        rounded = delay(m, enable, (wide + 1) >> 1, 1, f"rounded_{name}")
+        fixed = Signal(signed(SCORE_BITS), name=f"fixed_{name}")
         with m.If(enable):
-            m.d.sync += score.eq(saturate(sum(parts, Const(0, 1)), limit))
-        return score
+            m.d.sync += fixed.eq(saturate(rounded, limit))
+        return fixed
 
     def elaborate(self, platform):
         m = Module()
@@ -214,7 +208,7 @@ class ScorePass(wiring.Component):
             self.keys.ready.eq(enable & active),
         ]
         stages = [incoming]
-        for n in range(4):
+        for n in range(self.latency):
             stages.append(delay(m, enable, stages[-1], 1, f"beat_{n}"))
         scored = stages[-1]
         empty = ~Cat(*(stage.valid for stage in stages[1:])).any()
@@ -312,7 +306,7 @@ class ContextPass(wiring.Component):
     value_reads, values :
         To and from the cache.
     o : ``Out(stream.Signature(shape.result))``
-        The sums of a job.
+        The sums of a job, straight from the adders.
     """
 
     i: stream.Interface
@@ -381,56 +375,46 @@ class ContextPass(wiring.Component):
         """Weights of the values at hand, products, sums."""
         s = self.shape
         maxima, codes, rise, rescale = self._scale(m, window, incoming)
-        # Cycles from an entry to its powers of two, and to the sums: weights, products.
-        to_powers = 1 + Lookup.LATENCY
-        to_sums = to_powers + 2
+        # Cycles from an entry to its powers of two (hold, subtract, look up), to its weights
+        # (shift, round), and to the sums (multiply).
+        to_powers = 2 + Lookup.LATENCY
+        to_weights = to_powers + 2
+        to_sums = to_weights + 1
+        entry = delay(m, enable, self.entry, 1, "entry")
         summing = delay(m, enable, incoming, to_sums, "beat")
-        fold = Signal(data.ArrayLayout(data.ArrayLayout(8, s.blocks), s.kv_lanes))
-        with m.If(enable):
-            for lane in range(s.kv_lanes):
-                m.d.sync += [
-                    fold[lane][b].eq(codes[lane][b] - self.entry.codes[lane][b])
-                    for b in range(s.blocks)
-                ]
-        held_fold = delay(m, enable, fold, Lookup.LATENCY, "fold")
-        values = delay(m, enable, self.values.p, to_powers + 1, "values")
+        values = delay(m, enable, self.values.p, to_weights, "values")
         rising = delay(m, enable, rise, to_sums, "rise")
         rescaling = delay(m, enable, rescale, to_sums, "rescale")
-        held_codes = delay(m, enable, codes, to_sums, "codes")
-        tag = delay(m, enable, window.tag, to_sums, "tag")
         closing = summing.valid & summing.last
-        m.d.comb += enable.eq(~closing | ~self.o.valid | self.o.ready)
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
-        with m.If(enable & closing):
-            m.d.sync += [
-                self.o.valid.eq(1),
-                self.o.p.codes.eq(held_codes),
-                self.o.p.tag.eq(tag),
-            ]
+        m.d.comb += [
+            enable.eq(~closing | self.o.ready),
+            self.o.valid.eq(closing),
+            self.o.p.codes.eq(delay(m, enable, codes, to_sums, "codes")),
+            self.o.p.tag.eq(delay(m, enable, window.tag, to_sums, "tag")),
+        ]
         for lane in range(s.q_lanes):
             kv_lane = s.kv_lane(lane)
-            exp2, down = self._exp2(m, lane, maxima[lane], enable)
-            weight = weigh(m, exp2, down, enable, f"weight_{lane}")
-            norm = Signal(s.norm_bits, name=f"norm_{lane}")
+            power, down = self._exp2(m, lane, entry.scores[lane], maxima[lane], enable)
+            weight = self._weigh(m, power, down, enable, f"weight_{lane}")
             term = delay(m, enable, weight, 1, f"norm_term_{lane}")
-            self._sum(m, norm, self.o.p.norms[lane], term, rising[lane], summing, enable)
-            folded = [
-                weigh(m, exp2, down + held_fold[kv_lane][b], enable, f"folded_{lane}_{b}")
-                for b in range(s.blocks)
-            ]
-            for d in range(s.head_dim):
-                b = d // s.block
-                name = f"{lane}_{d}"
-                product = Signal(
-                    signed(PROBABILITY_FRACTION + s.cache.bits), name=f"product_{name}"
-                )
-                total = Signal(signed(s.total_bits), name=f"total_{name}")
+            norm = self._sum(m, s.norm_bits, term, rising[lane], summing, enable, f"norm_{lane}")
+            m.d.comb += self.o.p.norms[lane].eq(norm)
+            for b in range(s.blocks):
+                fold = Signal(8, name=f"fold_{lane}_{b}")
                 with m.If(enable):
-                    m.d.sync += product.eq(folded[b] * values[kv_lane][d])
-                self._sum(
-                    m, total, self.o.p.totals[lane][d], product, rescaling[lane][b], summing, enable
-                )
+                    m.d.sync += fold.eq(codes[kv_lane][b] - entry.codes[kv_lane][b])
+                folded = self._weigh(m, power, down + fold, enable, f"folded_{lane}_{b}")
+                for d in range(b * s.block, (b + 1) * s.block):
+                    product = Signal(
+                        signed(PROBABILITY_FRACTION + s.cache.bits), name=f"product_{lane}_{d}"
+                    )
+                    with m.If(enable):
+                        m.d.sync += product.eq(folded * values[kv_lane][d])
+                    total = self._sum(
+                        m, signed(s.total_bits), product, rescaling[lane][b], summing, enable,
+                        f"total_{lane}_{d}",
+                    )  # fmt: skip
+                    m.d.comb += self.o.p.totals[lane][d].eq(total)
 
     def _scale(self, m: Module, window, incoming):
         """Running maxima and value exponents, and how far each new window raises them."""
@@ -466,35 +450,38 @@ class ContextPass(wiring.Component):
                     m.d.sync += codes[lane][b].eq(code)
         return maxima, codes, rise, rescale
 
-    def _exp2(self, m: Module, lane: int, maximum, enable) -> tuple[Value, Value]:
-        """Fraction's power of two from the table, and the shift that completes it."""
+    def _exp2(self, m: Module, lane: int, score, maximum, enable) -> tuple[Value, Value]:
+        """Fraction's power of two from the table; and, before it, the shift that completes it."""
         x = Signal(signed(SCORE_BITS + 2), name=f"x_{lane}")
         with m.If(enable):
-            m.d.sync += x.eq(self.entry.scores[lane] - (maximum << SCORE_FRACTION))
+            m.d.sync += x.eq(score - (maximum << SCORE_FRACTION))
         m.submodules[f"exp2_{lane}"] = table = Lookup(EXP2)
         m.d.comb += [table.enable.eq(enable), table.x.eq(x[:SCORE_FRACTION])]
         down = Signal(MAXIMUM_BITS + 1, name=f"down_{lane}")
         m.d.comb += down.eq(-(x >> SCORE_FRACTION))
-        return table.o, delay(m, enable, down, Lookup.LATENCY, f"down_{lane}")
+        return table.o, down
 
-    def _sum(self, m: Module, total, result, term, distance, summing, enable) -> None:
-        """Add `term`, or rescale at a window's opening; hand over at a job's last position."""
+    def _weigh(self, m: Module, power: Value, down: Value, enable, name: str) -> Signal:
+        """Softmax weight ``power / 2**down``, rounded half up; `down` comes before `power`."""
+        clipped = Mux(down > 31, 31, down[:5])
+        distance = delay(m, enable, clipped, Lookup.LATENCY, f"{name}_distance")
+        shifted = delay(m, enable, Cat(Const(0, 1), power) >> distance, 1, f"{name}_shifted")
+        weight = Signal(PROBABILITY_FRACTION + 1, name=name)
+        with m.If(enable):
+            m.d.sync += weight.eq((shifted + 1) >> 1)
+        return weight
+
+    def _sum(self, m: Module, shape, term, distance, summing, enable, name: str) -> Value:
+        """Running sum with `term`; rescaled at a window's opening."""
+        total = Signal(shape, name=name)
+        added = Signal(shape, name=f"{name}_added")
+        m.d.comb += added.eq(total + term)
         with m.If(enable):
             with m.If(summing.open):
                 m.d.sync += total.eq(Mux(summing.first, 0, total >> distance))
             with m.Elif(summing.valid):
-                m.d.sync += total.eq(total + term)
-                with m.If(summing.last):
-                    m.d.sync += result.eq(total + term)
-
-
-def weigh(m: Module, power: Value, down: Value, enable: Value, name: str) -> Signal:
-    """Softmax weight ``power / 2**down``, rounded half up, in a register."""
-    distance = Mux(down > 31, 31, down)[:5]
-    weight = Signal(PROBABILITY_FRACTION + 1, name=name)
-    with m.If(enable):
-        m.d.sync += weight.eq(((Cat(Const(0, 1), power) >> distance) + 1) >> 1)
-    return weight
+                m.d.sync += total.eq(added)
+        return added
 
 
 class ContextOutput(wiring.Component):
@@ -524,46 +511,66 @@ class ContextOutput(wiring.Component):
         s = self.shape
         pairs = s.head_dim // 2
         enable = Signal()
+        busy = Signal()
         lane = Signal(range(max(s.q_lanes, 2)))
         pair = Signal(range(max(pairs, 2)))
         ending = (lane == s.q_lanes - 1) & (pair == pairs - 1)
+
+        # What is next stands lowest; the rest moves down by pairs, blocks and heads.
+        totals = Signal(s.q_lanes * s.head_dim * s.total_bits)
+        norms = Signal(s.q_lanes * s.norm_bits)
+        codes = Signal(s.q_lanes * s.blocks * 8)
+        tag = Signal(s.result["tag"].shape)
         m.d.comb += [
             enable.eq(~self.o.valid | self.o.ready),
-            self.i.ready.eq(enable & ending),
+            self.i.ready.eq(~busy | (enable & ending)),
         ]
-        with m.If(enable & self.i.valid):
-            m.d.sync += pair.eq(pair + 1)
+        with m.If(enable & busy):
+            m.d.sync += [pair.eq(pair + 1), totals.eq(totals >> 2 * s.total_bits)]
+            with m.If((pair & (s.block // 2 - 1)) == s.block // 2 - 1):
+                m.d.sync += codes.eq(codes >> 8)
             with m.If(pair == pairs - 1):
-                m.d.sync += [pair.eq(0), lane.eq(Mux(ending, 0, lane + 1))]
+                m.d.sync += [
+                    pair.eq(0), lane.eq(Mux(ending, 0, lane + 1)), norms.eq(norms >> s.norm_bits),
+                    busy.eq(~ending),
+                ]  # fmt: skip
+        with m.If(self.i.valid & self.i.ready):
+            shared = [self.i.p.codes[s.kv_lane(q)] for q in range(s.q_lanes)]
+            m.d.sync += [
+                busy.eq(1), totals.eq(self.i.p.totals.as_value()), tag.eq(self.i.p.tag),
+                norms.eq(self.i.p.norms.as_value()), codes.eq(Cat(*shared)),
+            ]  # fmt: skip
 
-        fmt = s.fmt
+        latency = self._divide(m, totals, norms, codes, enable)
+        m.d.comb += [
+            self.o.valid.eq(delay(m, enable, busy, latency, "valid")),
+            self.o.p.last.eq(delay(m, enable, ending, latency, "last")),
+            self.o.p.tag.eq(delay(m, enable, tag, latency, "tag")),
+        ]
+        return m
+
+    def _divide(self, m: Module, totals, norms, codes, enable) -> int:
+        """The lowest pair of totals by the lowest norm, to `o`; returns the latency."""
+        s, fmt = self.shape, self.shape.fmt
         m.submodules.norm = norm = FloatConvert(fmt, integer_bits=s.norm_bits + 1, exponent_bits=2)
         m.submodules.reciprocal = reciprocal = Reciprocal(fmt)
-        flat = Cat(
-            *(self.i.p.codes[s.kv_lane(q)][d // s.block] for q in range(s.q_lanes)
-              for d in range(0, s.head_dim, 2))
-        )  # fmt: skip
-        place = lane * pairs + pair
-        code = flat.word_select(place, 8)
         m.d.comb += [
             norm.enable.eq(enable),
-            norm.integer.eq(self.i.p.norms[lane]),
+            norm.integer.eq(norms[: s.norm_bits]),
             norm.exponent.eq(0),
             reciprocal.enable.eq(enable),
             reciprocal.a.eq(norm.o),
         ]
-        totals = self.i.p.totals.as_value().word_select(place, 2 * s.total_bits)
         wait = Reciprocal.LATENCY  # both conversions take the same time
         for k in range(2):
             m.submodules[f"total_{k}"] = total = FloatConvert(
                 fmt, integer_bits=s.total_bits, exponent_bits=10
             )
             m.submodules[f"divide_{k}"] = divide = FloatMultiply(fmt)
-            integer = Signal(signed(s.total_bits), name=f"integer_{k}")
+            integer = totals.word_select(k, s.total_bits).as_signed()
             exponent = Signal(signed(10), name=f"exponent_{k}")
             m.d.comb += [
-                integer.eq(totals.word_select(k, s.total_bits)),
-                exponent.eq(code - (E8M0_BIAS + s.cache.fraction_bits)),
+                exponent.eq(codes[:8] - (E8M0_BIAS + s.cache.fraction_bits)),
                 total.enable.eq(enable),
                 total.integer.eq(delay(m, enable, integer, wait, f"integer_{k}")),
                 total.exponent.eq(delay(m, enable, exponent, wait, f"exponent_{k}")),
@@ -572,20 +579,14 @@ class ContextOutput(wiring.Component):
                 divide.b.eq(reciprocal.o),
                 self.o.p.pair[k].eq(divide.o),
             ]
-        latency = FloatConvert.LATENCY + Reciprocal.LATENCY + FloatMultiply.LATENCY
-        m.d.comb += [
-            self.o.valid.eq(delay(m, enable, self.i.valid, latency, "valid")),
-            self.o.p.last.eq(delay(m, enable, ending, latency, "last")),
-            self.o.p.tag.eq(delay(m, enable, self.i.p.tag, latency, "tag")),
-        ]
-        return m
+        return FloatConvert.LATENCY + Reciprocal.LATENCY + FloatMultiply.LATENCY
 
 
 class AttentionEngine(wiring.Component):
     """Attention of one query row over the cached positions of its slot.
 
     Score pass and context pass work on neighbouring windows at the same time, so a job of n
-    positions takes about ``n + n / window + window + 30`` cycles until its first result, and
+    positions takes about ``n + n / window + window + 50`` cycles until its first result, and
     consecutive jobs overlap.
 
     Members

@@ -16,7 +16,7 @@ __all__ = [
     "ModelConfig",
 ]
 
-ADDER_LATENCY = 4
+ADDER_LATENCY = 8
 """Cycles of a small-float addition; the accumulation of a block's sums turns in this loop."""
 
 
@@ -113,10 +113,10 @@ class ChipConfig:
     """Format of everything that does not cross a multiplier array."""
     rows: int = 1
     """Tokens that walk through the array side by side."""
-    outputs: int = 16
+    outputs: int = 32
     """N: outputs of the array for each row; a power of two."""
-    depth: int = 8
-    """D: products that are summed in one cycle for each output; a power of two, 2 to 8."""
+    depth: int = 4
+    """D: products that are summed in one cycle for each output; a power of two, 2 or 4."""
     groups: int = 1
     """Groups of `rows` tokens in flight; one may be in the array while another attends."""
     slots: int = 0
@@ -142,9 +142,9 @@ class ChipConfig:
             f"outputs must be a power of two from 2 to 1024, not {self.outputs}",
         )
         _require(
-            _is_power_of_two(self.depth) and 2 <= self.depth <= BLOCK // ADDER_LATENCY,
-            f"depth must be a power of two from 2 to {BLOCK // ADDER_LATENCY}, not {self.depth}: a "
-            f"block of {BLOCK} must last the {ADDER_LATENCY} cycles of an addition",
+            self.depth in (2, 4),
+            f"depth must be 2 or 4, not {self.depth}: a block of {BLOCK} must last the "
+            f"{ADDER_LATENCY} cycles of an addition",
         )
         _require(
             _is_power_of_two(self.window) and 4 <= self.window <= 1024,

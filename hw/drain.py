@@ -16,6 +16,8 @@ from intaglio.hw.small_float import FloatAdd, FloatMultiply, float_layout, negat
 __all__ = ["Drain"]
 
 PRODUCT, SUM = FloatMultiply.LATENCY, FloatAdd.LATENCY
+READ = 2
+"""Cycles from an address to a word: the memory, and a register as it answers late in its cycle."""
 BRANCH = Sigmoid.LATENCY + PRODUCT
 """Cycles from the scaled pair to what leaves: the longest way, through the gate."""
 
@@ -24,7 +26,7 @@ class Drain(wiring.Component):
     """Scale, add the bias, then rotate, gate, or add to the residual; one pair per cycle and row.
 
     Equals ``golden.drain`` (`scale`, `rotate`, `gate`) and the residual addition of
-    ``golden.chip``. Latency is 12 enabled cycles, 16 with biases. Results of padding are dropped. A
+    ``golden.chip``. Latency is 23 enabled cycles, 31 with biases. Results of padding are dropped. A
     job that scales waits until its group's 1/rms has come.
 
     Parameters
@@ -115,19 +117,19 @@ class Drain(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         enable = Signal()
-        job, incoming, source = self._take_pairs(m, enable)
-        scale = self._inverses(m, job)
+        job, taken, pairs = self._take_pairs(m, enable)
+        incoming = delay(m, enable, taken, 1, "incoming")
+        source = delay(m, enable, pairs, 1, "source")
+        scale = self._inverses(m, enable, job)
 
         # Scale and bias; then what the branches need is read and the beat goes on beside them.
         scaled = PRODUCT + (SUM if self.bias else 0)
         biases = self._biases(m, enable, job, incoming)
-        rope_at, residual_at = scaled - 1, scaled + PRODUCT - 1
-        at_rope = delay(m, enable, incoming, rope_at, "rope_beat")
-        at_residual = delay(m, enable, incoming, residual_at, "residual_beat")
-        at_sum = delay(m, enable, at_residual, 1, "sum_beat")
-        at_branch = delay(m, enable, at_rope, 1, "branch_beat")
+        at_branch = delay(m, enable, incoming, scaled, "branch_beat")
+        at_residual = delay(m, enable, at_branch, PRODUCT - READ, "residual_beat")
+        at_sum = delay(m, enable, at_residual, READ, "sum_beat")
         leaving = delay(m, enable, at_sum, BRANCH - PRODUCT, "leaving")
-        rope = self._rope(m, enable, job, incoming, rope_at)
+        rope = self._rope(m, enable, job, incoming, scaled - READ)
         residual = self._residual_read(m, enable, at_residual)
 
         outgoing = Signal(self.o.p.pairs.shape())
@@ -199,16 +201,20 @@ class Drain(wiring.Component):
                 m.d.sync += [pair.eq(0), head.eq(Mux(end_of_word, 0, head + 1))]
             with m.If(number == total):
                 m.d.sync += [pair.eq(0), head.eq(0)]
-        self._take_job(m, job, active)
+        self._take_job(m, enable, job, active)
         return job, incoming, data.View(self.o.p.pairs.shape(), source)
 
-    def _take_job(self, m: Module, job, active) -> None:
+    def _take_job(self, m: Module, enable, job, active) -> None:
         """A job that scales waits for its group's 1/rms; one that writes the residual voids it."""
         waiting = Signal(self.design.chip.groups)
         mode = self.jobs.p.mode
         writes = (mode == DrainMode.EMBED) | (mode == DrainMode.RESIDUAL)
         allowed = writes | ~waiting.bit_select(self.jobs.p.group, 1)
-        m.d.comb += [self.jobs.ready.eq(~active & allowed), self.inverse.ready.eq(1)]
+        m.d.comb += [
+            # The last pair of the job before still needs its job, and moves on with `enable`.
+            self.jobs.ready.eq(~active & enable & allowed),
+            self.inverse.ready.eq(1),
+        ]
         with m.If(self.inverse.valid):
             m.d.sync += waiting.bit_select(self.inverse.p.tag, 1).eq(0)
         with m.If(self.jobs.valid & self.jobs.ready):
@@ -216,7 +222,7 @@ class Drain(wiring.Component):
             with m.If(writes):
                 m.d.sync += waiting.bit_select(self.jobs.p.group, 1).eq(1)
 
-    def _inverses(self, m: Module, job):
+    def _inverses(self, m: Module, enable, job):
         """1/rms of each row of the job's group; 1 where nothing is scaled."""
         layout = data.ArrayLayout(self.code, self.rows)
         held = [Signal(layout, name=f"inverse_{g}") for g in range(self.design.chip.groups)]
@@ -226,7 +232,7 @@ class Drain(wiring.Component):
         scaling = (job.mode != DrainMode.EMBED) & (job.mode != DrainMode.RESIDUAL)
         chosen = Cat(*held).word_select(job.group, layout.size)
         ones = Cat(*[one(self.fmt).as_value()] * self.rows)
-        return data.View(layout, Mux(scaling, chosen, ones))
+        return delay(m, enable, data.View(layout, Mux(scaling, chosen, ones)), 1, "inverse")
 
     def _biases(self, m: Module, enable, job, incoming):
         """Codes of the biases of a pair, when its product is there; None if nothing has one."""
@@ -251,13 +257,14 @@ class Drain(wiring.Component):
                 m.d.comb += none.eq(1)
         address = job.layer * offset + start + incoming.index
         m.d.comb += [
-            port.addr.eq(delay(m, enable, address, PRODUCT - 1, "bias_address")),
+            port.addr.eq(delay(m, enable, address, PRODUCT - READ, "bias_address")),
             port.en.eq(enable),
         ]
-        return Mux(delay(m, enable, none, PRODUCT, "no_bias"), 0, port.data)
+        word = Mux(delay(m, enable, none, PRODUCT - 1, "no_bias"), 0, port.data)
+        return delay(m, enable, word, 1, "bias")
 
     def _rope(self, m: Module, enable, job, incoming, when: int) -> list:
-        """Cosine and sine for each row's position, a cycle after `when`."""
+        """Cosine and sine for each row's position, read at `when`."""
         half = self.design.model.head_dim // 2
         pair_layout = data.ArrayLayout(self.code, 2)
         m.submodules.rope = rom = memory.Memory(
@@ -272,11 +279,12 @@ class Drain(wiring.Component):
                 port.addr.eq(delay(m, enable, address, when, f"rope_address_{row}")),
                 port.en.eq(enable),
             ]
-            angles.append(data.View(pair_layout, port.data))
+            held = delay(m, enable, port.data, 1, f"rope_{row}")
+            angles.append(data.View(pair_layout, held))
         return angles
 
     def _residual_read(self, m: Module, enable, beat):
-        """The residual stream of all rows at a beat's place, a cycle later."""
+        """The residual stream of all rows at a beat's place, `READ` cycles later."""
         half = self.design.model.dim // 2
         pairs = self.o.p.pairs.shape()
         m.submodules.residual = self.residual = memory.Memory(
@@ -284,7 +292,7 @@ class Drain(wiring.Component):
         )
         port = self.residual.read_port()
         m.d.comb += [port.addr.eq(beat.group * half + beat.index), port.en.eq(enable)]
-        return data.View(pairs, port.data)
+        return data.View(pairs, delay(m, enable, port.data, 1, "residual_word"))
 
     def _residual_write(self, m: Module, enable, leaving, outgoing) -> None:
         half = self.design.model.dim // 2

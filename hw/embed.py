@@ -18,7 +18,7 @@ class Embed(wiring.Component):
     """Give the embedding of each row's token, pair by pair.
 
     The table is an MX matrix in the weights' format; there is one memory, so a pair for all rows
-    takes as many cycles as there are rows. The first comes ``rows + 5`` cycles after the job.
+    takes as many cycles as there are rows. The first comes ``rows + 8`` cycles after the job.
 
     Parameters
     ----------
@@ -87,19 +87,21 @@ class Embed(wiring.Component):
 
         # One row at a time is converted; the pairs of the rows before wait for the last.
         converted = []
+        held_pair = delay(m, enable, pair_port.data, 1, "pair")
+        held_exponent = delay(m, enable, exponent_port.data, 1, "exponent")
         for k in range(2):
             m.submodules[f"convert_{k}"] = convert = FloatConvert(
                 self.fmt, integer_bits=element.integer_bits, exponent_bits=10
             )
-            code = pair_port.data.word_select(k, element.bits)
+            code = held_pair.word_select(k, element.bits)
             m.d.comb += [
                 convert.enable.eq(enable),
                 convert.integer.eq(decode(element, code)),
-                convert.exponent.eq(exponent_port.data - (E8M0_BIAS + element.fraction_bits)),
+                convert.exponent.eq(held_exponent - (E8M0_BIAS + element.fraction_bits)),
             ]
             converted.append(convert.o)
         waiting = Signal(data.ArrayLayout(data.ArrayLayout(float_layout(self.fmt), 2), self.rows))
-        valid = delay(m, enable, active & last_row, 1 + FloatConvert.LATENCY, "valid")
+        valid = delay(m, enable, active & last_row, 2 + FloatConvert.LATENCY, "valid")
         with m.If(enable):
             for r in range(self.rows - 1):
                 m.d.sync += waiting[r].eq(waiting[r + 1])

@@ -1,10 +1,11 @@
 """The KV cache: one word of keys and one of values for each position, contiguous for each slot."""
 
-from amaranth import Module, Value, signed, unsigned
+from amaranth import Module, Signal, Value, signed, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hw.formats import ElementFormat
+from intaglio.hw.pipeline import delay
 
 __all__ = ["KVCache", "keys_layout", "values_layout"]
 
@@ -28,7 +29,7 @@ class KVCache(wiring.Component):
     """Two memories with a word for each (slot, layer, lane group, position), in this order.
 
     A word that was appended can be read from the next cycle on. Each read port takes an address
-    and gives the word one cycle later, one per cycle, and waits while the word is not taken.
+    and gives the word 2 cycles later, one per cycle, and waits while the word is not taken.
 
     Parameters
     ----------
@@ -77,17 +78,18 @@ class KVCache(wiring.Component):
             shape=words.payload.shape().size, depth=self.words, init=[]
         )
         write, read = mem.write_port(), mem.read_port()
+        enable = Signal(name=f"{name}_enable")
         m.d.comb += [
+            enable.eq(~words.valid | words.ready),
             write.addr.eq(self.append.p.address),
             write.data.eq(new),
             write.en.eq(self.append.valid),
-            requests.ready.eq(~words.valid | words.ready),
+            requests.ready.eq(enable),
             read.addr.eq(requests.payload),
-            read.en.eq(requests.ready),
-            words.payload.as_value().eq(read.data),
+            read.en.eq(enable),
+            words.valid.eq(delay(m, enable, requests.valid, 2, f"{name}_valid")),
+            words.payload.as_value().eq(delay(m, enable, read.data, 1, f"{name}_word")),
         ]
-        with m.If(requests.ready):
-            m.d.sync += words.valid.eq(requests.valid)
 
     def elaborate(self, platform):
         m = Module()

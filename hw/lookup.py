@@ -23,10 +23,11 @@ __all__ = ["Lookup", "Reciprocal", "ReciprocalRoot", "Sigmoid"]
 class Lookup(wiring.Component):
     """``o = table(x)``, interpolated; equals ``golden.table.evaluate``.
 
-    Latency is `LATENCY` = 3 enabled cycles: read, multiply, add. One result per enabled cycle.
+    Latency is `LATENCY` = 4 enabled cycles: read, hold, multiply, add. One result per enabled
+    cycle.
     """
 
-    LATENCY = 3
+    LATENCY = 4
 
     enable: Signal
     x: Signal
@@ -52,8 +53,9 @@ class Lookup(wiring.Component):
             shape=layout.size, depth=1 << table.index_bits, init=words
         )
         port = entries.read_port()
-        entry = data.View(layout, port.data)
-        low = delay(m, self.enable, self.x[: table.low_bits], 1, "low")
+        # Memories answer late, multipliers want their operands early: a register stands between.
+        entry = data.View(layout, delay(m, self.enable, port.data, 1, "entry"))
+        low = delay(m, self.enable, self.x[: table.low_bits], 2, "low")
         base = delay(m, self.enable, entry.base, 1, "base")
         chord = Signal(signed(table.rise_bits + table.low_bits + 1))
         m.d.comb += [port.addr.eq(self.x[table.low_bits :]), port.en.eq(self.enable)]
@@ -68,7 +70,7 @@ class Lookup(wiring.Component):
 class Reciprocal(wiring.Component):
     """``o = 1 / a`` for a >= 0; equals ``golden.small_float.reciprocal``.
 
-    Latency is `LATENCY` = 4 enabled cycles. One result per enabled cycle.
+    Latency is `LATENCY` = 5 enabled cycles. One result per enabled cycle.
     """
 
     LATENCY = Lookup.LATENCY + 1
@@ -100,7 +102,7 @@ class Reciprocal(wiring.Component):
 class ReciprocalRoot(wiring.Component):
     """``o = 1 / sqrt(a)`` for a >= 0; equals ``golden.small_float.reciprocal_root``.
 
-    Latency is `LATENCY` = 4 enabled cycles. One result per enabled cycle.
+    Latency is `LATENCY` = 5 enabled cycles. One result per enabled cycle.
     """
 
     LATENCY = Lookup.LATENCY + 1
@@ -149,11 +151,11 @@ def inverse(m: Module, fmt: FloatFormat, y: Value, exponent: Value, saturate: Va
 class Sigmoid(wiring.Component):
     """``o = 1 / (1 + exp(-a))``; equals ``golden.drain.sigmoid``.
 
-    Latency is `LATENCY` = 8 enabled cycles: to fixed point, look up, mirror, to small float. One
-    result per enabled cycle.
+    Latency is `LATENCY` = 14 enabled cycles: to fixed point (3), look up, mirror, to small float.
+    One result per enabled cycle.
     """
 
-    LATENCY = 1 + Lookup.LATENCY + 1 + FloatConvert.LATENCY
+    LATENCY = 3 + Lookup.LATENCY + 1 + FloatConvert.LATENCY
 
     enable: Signal
     a: data.View
@@ -167,9 +169,9 @@ class Sigmoid(wiring.Component):
             "o": Out(float_layout(fmt)),
         })
 
-    def _magnitude(self, m: Module):
-        """``abs(a)`` in fixed point, rounded half up and saturated below 16."""
-        fmt = self.fmt
+    def _magnitude(self, m: Module) -> Signal:
+        """``abs(a)`` in fixed point, rounded half up and saturated below 16; takes 3 cycles."""
+        fmt, enable = self.fmt, self.enable
         width = 4 + SIGMOID_INPUT_FRACTION
         # One bit more than the result, for rounding; as if the exponent were that of 8 to 16.
         up = width + 1 - fmt.precision
@@ -178,13 +180,17 @@ class Sigmoid(wiring.Component):
         distance = Signal(signed(fmt.exponent_bits + 2))
         shifted = Signal(width + 1)
         fixed = Signal(width + 1)
-        m.d.comb += [
-            at_top.eq(x << up if up >= 0 else x >> -up),
-            distance.eq(fmt.bias + 3 - self.a.exponent),
-            shifted.eq(at_top >> Mux(distance > 31, 31, distance[:5])),
-            fixed.eq((shifted + 1) >> 1),
-        ]
-        return Mux((distance < 0) | fixed[width], (1 << width) - 1, fixed[:width])
+        magnitude = Signal(width)
+        too_large = delay(m, enable, distance < 0, 1, "too_large")
+        m.d.comb += fixed.eq((shifted + 1) >> 1)
+        with m.If(enable):
+            m.d.sync += [
+                at_top.eq(x << up if up >= 0 else x >> -up),
+                distance.eq(fmt.bias + 3 - self.a.exponent),
+                shifted.eq(at_top >> Mux(distance > 31, 31, distance[:5])),
+                magnitude.eq(Mux(too_large | fixed[width], (1 << width) - 1, fixed[:width])),
+            ]
+        return magnitude
 
     def elaborate(self, platform):
         m = Module()
@@ -192,21 +198,16 @@ class Sigmoid(wiring.Component):
         m.submodules.convert = convert = FloatConvert(
             self.fmt, integer_bits=SIGMOID_FRACTION + 2, exponent_bits=6
         )
-        magnitude = self._magnitude(m)
-        x = Signal(SIGMOID.input_bits)
-        sign = delay(m, self.enable, self.a.sign, 1 + Lookup.LATENCY, "sign")
+        sign = delay(m, self.enable, self.a.sign, 3 + Lookup.LATENCY, "sign")
         value = Signal(SIGMOID_FRACTION + 1)
         m.d.comb += [
             table.enable.eq(self.enable),
-            table.x.eq(x),
+            table.x.eq(self._magnitude(m)),
             convert.enable.eq(self.enable),
             convert.integer.eq(Cat(value, 0)),
             convert.exponent.eq(-SIGMOID_FRACTION),
             self.o.eq(convert.o),
         ]
         with m.If(self.enable):
-            m.d.sync += [
-                x.eq(magnitude),
-                value.eq(Mux(sign, (1 << SIGMOID_FRACTION) - table.o, table.o)),
-            ]
+            m.d.sync += value.eq(Mux(sign, (1 << SIGMOID_FRACTION) - table.o, table.o))
         return m

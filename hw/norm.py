@@ -6,18 +6,22 @@ from amaranth.lib.wiring import In, Out
 
 from intaglio.hw.formats import BLOCK, E8M0_BIAS, FloatFormat, mxint
 from intaglio.hw.lookup import ReciprocalRoot
-from intaglio.hw.quantiser import pairs_layout, round_to_elements
+from intaglio.hw.pipeline import delay
+from intaglio.hw.quantiser import TO_ELEMENT_UNITS, pairs_layout, to_element_units
 from intaglio.hw.small_float import FloatAdd, FloatConvert, FloatMultiply, float_layout
 
 __all__ = ["Norm"]
+
+SQUARES = TO_ELEMENT_UNITS + 2
+"""Cycles from a pair to the sum of its two squares."""
 
 
 class Norm(wiring.Component):
     """``o = 1 / sqrt(sum(x**2) / dim + eps)``; equals ``golden.norm.inverse_rms``.
 
     The squares of a block are summed as exact integers; the sums of the blocks are added, scaled
-    and rooted by one adder and one multiplier for each row. Takes one pair per cycle; a block ends
-    at most every 8 cycles, and `o` comes 22 cycles after the last pair.
+    and rooted by one adder and one multiplier for each row. Takes one pair per cycle, pauses for 14
+    cycles after each block, and gives `o` 38 cycles after the last pair.
 
     Parameters
     ----------
@@ -63,20 +67,20 @@ class Norm(wiring.Component):
         })
 
     def _sum_of_squares(self, m: Module, row: int, enable, count, first) -> Signal:
-        """Integer sum over a block; a pair counts in the third stage, if `count` is set there."""
+        """Integer sum over a block; a pair counts in stage `SQUARES`, if `count` is set there."""
         element = mxint(self.fmt.precision + 1)
         squares = []
         for k in range(2):
             x, exponent = self.i.p.pairs[row][k], self.i.p.exponents[row]
-            whole, up = round_to_elements(m, self.fmt, element, x, exponent, f"x_{row}_{k}")
-            magnitude = Signal(self.fmt.precision, name=f"magnitude_{row}_{k}")
-            square = Signal(2 * self.fmt.precision, name=f"square_{row}_{k}")
-            with m.If(enable):
-                m.d.sync += [magnitude.eq(whole + up), square.eq(magnitude * magnitude)]
-            squares.append(square)
+            magnitude = to_element_units(
+                m, self.fmt, enable, x, exponent, element.fraction_bits, f"x_{row}_{k}",
+                most=element.fraction_bits,
+            )[: self.fmt.precision]  # fmt: skip
+            squares.append(delay(m, enable, magnitude * magnitude, 1, f"square_{row}_{k}"))
+        both = delay(m, enable, squares[0] + squares[1], 1, f"both_{row}")
         total = Signal(2 * self.fmt.precision + BLOCK.bit_length(), name=f"sum_{row}")
         with m.If(enable & count):
-            m.d.sync += total.eq(Mux(first, 0, total) + squares[0] + squares[1])
+            m.d.sync += total.eq(Mux(first, 0, total) + both)
         return total
 
     def _finish(self, m: Module, row: int, total, exponent, first, scaling) -> tuple:
@@ -124,12 +128,21 @@ class Norm(wiring.Component):
             "exponents": data.ArrayLayout(8, self.rows),
             "tag": self.o.p.tag.shape(),
         })
-        magnitudes, squares, sums = (Signal(beat_layout, name=f"beat_{n}") for n in range(3))
+        beat = Signal(beat_layout)
         block_start = Signal(init=1)
         vector_start = Signal(init=1)
         enable = Signal()
         ending = Signal()
         done = Signal()
+        m.d.comb += [
+            beat.valid.eq(self.i.valid),
+            beat.last.eq(self.i.p.last),
+            beat.end.eq(self.i.p.end),
+            beat.exponents.eq(self.i.p.exponents),
+            beat.tag.eq(self.i.p.tag),
+        ]
+        squares = delay(m, enable, beat, SQUARES, "beat")
+        sums = delay(m, enable, squares, 1, "sums")
         m.d.comb += [
             ending.eq(sums.valid & sums.last),
             done.eq(Mux(sums.end, self.o.valid & self.o.ready, step == accumulated)),
@@ -139,28 +152,22 @@ class Norm(wiring.Component):
             self.o.p.tag.eq(sums.tag),
         ]
         with m.If(enable):
-            m.d.sync += [
-                step.eq(0),
-                magnitudes.valid.eq(self.i.valid),
-                magnitudes.last.eq(self.i.p.last),
-                magnitudes.end.eq(self.i.p.end),
-                magnitudes.exponents.eq(self.i.p.exponents),
-                magnitudes.tag.eq(self.i.p.tag),
-                squares.eq(magnitudes),
-                sums.eq(squares),
-            ]
+            m.d.sync += step.eq(0)
             with m.If(squares.valid):
                 m.d.sync += block_start.eq(squares.last)
         with m.Elif(step != rooted):
             m.d.sync += step.eq(step + 1)
 
         block_done = ending & (step == accumulated)
+        scaling = Signal()
         with m.If(block_done):
-            m.d.sync += vector_start.eq(sums.end)
+            m.d.sync += [vector_start.eq(sums.end), scaling.eq(1)]
+        with m.Elif(enable):
+            m.d.sync += scaling.eq(0)
         for row in range(self.rows):
             total = self._sum_of_squares(m, row, enable, squares.valid, block_start)
             running, added = self._finish(
-                m, row, total, sums.exponents[row], vector_start, step > accumulated
+                m, row, total, sums.exponents[row], vector_start, scaling
             )
             with m.If(block_done):
                 m.d.sync += running.eq(added)

@@ -4,7 +4,7 @@ from amaranth import Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Streamed", "delay"]
+__all__ = ["Streamed", "delay", "sum_tree"]
 
 
 def delay(m: Module, enable: Value | int, value, cycles: int, name: str):
@@ -15,6 +15,17 @@ def delay(m: Module, enable: Value | int, value, cycles: int, name: str):
             m.d.sync += stage.eq(value)
         value = stage
     return value
+
+
+def sum_tree(m: Module, enable: Value | int, terms: list, name: str) -> Value:
+    """Sum of `terms`, added in pairs, with a register for each of its ``ceil_log2`` levels."""
+    level = 0
+    while len(terms) > 1:
+        odd = terms[-1:] if len(terms) % 2 else []
+        sums = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
+        terms = [delay(m, enable, t, 1, f"{name}_{level}_{n}") for n, t in enumerate(sums + odd)]
+        level += 1
+    return terms[0]
 
 
 class Streamed(wiring.Component):

@@ -6,9 +6,13 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hw.formats import BLOCK, E8M0_BIAS, ElementFormat, FloatFormat
+from intaglio.hw.pipeline import delay
 from intaglio.hw.small_float import align, float_layout, significand
 
-__all__ = ["BlockExponent", "Quantiser", "round_to_elements"]
+__all__ = ["TO_ELEMENT_UNITS", "BlockExponent", "Quantiser", "pairs_layout", "to_element_units"]
+
+TO_ELEMENT_UNITS = 3
+"""Latency of :func:`to_element_units`."""
 
 
 def pairs_layout(fmt: FloatFormat, rows: int) -> data.ArrayLayout:
@@ -91,30 +95,36 @@ class BlockExponent(wiring.Component):
         return m
 
 
-def round_to_elements(
-    m: Module, fmt: FloatFormat, element: ElementFormat, x, exponent: Value, name: str
-) -> tuple[Value, Value]:
-    """Magnitude of `x` in units of the last bit of an element, before and for rounding.
+def to_element_units(
+    m: Module, fmt: FloatFormat, enable: Value, x, exponent: Value, fraction_bits, name: str,
+    most: int,
+) -> Value:  # fmt: skip
+    """Magnitude of `x` in units of the last bit of an element, rounded to nearest even.
 
-    Returns the integer part and whether round-to-nearest-even adds one to it. `exponent` is the
-    E8M0 code of the block.
+    `exponent` is the E8M0 code of the block, `fraction_bits` those of the element, at most `most`.
+    Takes `TO_ELEMENT_UNITS` = 3 enabled cycles: distance, align, round.
     """
-    wider = max(element.fraction_bits - fmt.fraction_bits, 0)
+    wider = max(most - fmt.fraction_bits, 0)
     distance = Signal(9, name=f"{name}_distance")
-    m.d.comb += distance.eq(
-        exponent
-        - (x.exponent + (E8M0_BIAS - fmt.bias))
-        + (fmt.fraction_bits + wider - element.fraction_bits)
+    aligned = align(
+        m, Cat(Const(0, 2 + wider), delay(m, enable, significand(x), 1, name)), distance, name
     )
-    aligned = align(m, Cat(Const(0, 2 + wider), significand(x)), distance, name)
-    return aligned[2:], aligned[1] & (aligned[0] | aligned[2])
+    held = delay(m, enable, aligned, 1, f"{name}_aligned")
+    magnitude = Signal(len(held) - 1, name=f"{name}_magnitude")
+    rebias = fmt.fraction_bits + wider + fmt.bias - E8M0_BIAS
+    with m.If(enable):
+        m.d.sync += [
+            distance.eq(exponent - x.exponent + rebias - fraction_bits),
+            magnitude.eq(held[2:] + (held[1] & (held[0] | held[2]))),
+        ]
+    return magnitude
 
 
 class Quantiser(wiring.Component):
     """Round pairs to the elements of their blocks; with `BlockExponent`, ``golden.mx.quantise``.
 
-    ``element = clamp(rne(x * 2**(fraction_bits - exponent)))``. Latency is 2 cycles, throughput
-    one pair per cycle for each row.
+    ``element = clamp(rne(x * 2**(fraction_bits - exponent)))``. Latency is 6 cycles (hold,
+    distance, align, round, clamp, sign), throughput one pair per cycle for each row.
 
     Parameters
     ----------
@@ -164,35 +174,39 @@ class Quantiser(wiring.Component):
             ),
         })
 
-    def _round(self, m: Module, x, exponent, name: str) -> Value:
-        """The element of `x` in the selected format."""
-        rounded = []
-        for n, element in enumerate(self.elements):
-            whole, up = round_to_elements(m, self.fmt, element, x, exponent, f"{name}_{n}")
-            total = Signal(len(whole) + 1, name=f"{name}_{n}_rounded")
-            m.d.comb += total.eq(whole + up)
-            rounded.append(Mux(total > element.largest, element.largest, total))
-        magnitude = Mux(self.select, rounded[-1], rounded[0])
-        return Mux(x.sign, -magnitude, magnitude)
+    def _round(self, m: Module, x, exponent, select, largest, enable, name: str) -> Value:
+        """The element of `x` in the selected format, 5 cycles later."""
+        fractions = [element.fraction_bits for element in self.elements]
+        magnitude = to_element_units(
+            m, self.fmt, enable, x, exponent, Mux(select, fractions[-1], fractions[0]), name,
+            most=max(fractions),
+        )  # fmt: skip
+        clamped = delay(
+            m, enable, Mux(magnitude > largest, largest, magnitude), 1, f"{name}_clamped"
+        )
+        sign = delay(m, enable, x.sign, TO_ELEMENT_UNITS + 1, f"{name}_sign")
+        return delay(m, enable, Mux(sign, -clamped, clamped), 1, f"{name}_element")
 
     def elaborate(self, platform):
         m = Module()
-        m.d.comb += self.i.ready.eq(~self.o.valid | self.o.ready)
-        elements = [
-            [
-                self._round(m, self.i.p.pairs[row][k], self.i.p.exponents[row], f"x_{row}_{k}")
-                for k in range(2)
-            ]
-            for row in range(self.rows)
+        enable = Signal()
+        held = delay(m, enable, self.i.p, 1, "held")
+        select = delay(m, enable, self.select, 1, "select")
+        later = delay(m, enable, select, TO_ELEMENT_UNITS, "clamp_select")
+        limits = [element.largest for element in self.elements]
+        largest = Mux(later, limits[-1], limits[0])
+        rest = TO_ELEMENT_UNITS + 2
+        m.d.comb += [
+            enable.eq(~self.o.valid | self.o.ready),
+            self.i.ready.eq(enable),
+            self.o.valid.eq(delay(m, enable, self.i.valid, 1 + rest, "valid")),
+            self.o.p.exponents.eq(delay(m, enable, held.exponents, rest, "exponents")),
+            self.o.p.last.eq(delay(m, enable, held.last, rest, "last")),
+            self.o.p.tag.eq(delay(m, enable, held.tag, rest, "tag")),
         ]
-        with m.If(self.i.ready):
-            m.d.sync += [
-                self.o.valid.eq(self.i.valid),
-                self.o.p.exponents.eq(self.i.p.exponents),
-                self.o.p.last.eq(self.i.p.last),
-                self.o.p.tag.eq(self.i.p.tag),
-            ]
-            for row in range(self.rows):
-                for k in range(2):
-                    m.d.sync += self.o.p.elements[row][k].eq(elements[row][k])
+        for row in range(self.rows):
+            for k in range(2):
+                x, exponent = held.pairs[row][k], held.exponents[row]
+                element = self._round(m, x, exponent, select, largest, enable, f"x_{row}_{k}")
+                m.d.comb += self.o.p.elements[row][k].eq(element)
         return m

@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hw.formats import FloatFormat
+from intaglio.hw.pipeline import delay
 from intaglio.hw.quantiser import pairs_layout
 
 __all__ = ["Sampler"]
@@ -19,7 +20,7 @@ def ordered(code) -> Cat:
 class Sampler(wiring.Component):
     """``argmax`` of the logits of each row; of equal ones, the first.
 
-    Takes one pair per cycle for each row; the tokens come in the cycle after the last pair.
+    Takes one pair per cycle for each row; the tokens come two cycles after the last pair.
 
     Parameters
     ----------
@@ -50,24 +51,27 @@ class Sampler(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        pair = Signal(range(self.vocab // 2 + 1))
+        enable = Signal()
+        number = Signal(range(self.vocab // 2 + 1))
         accept = self.i.valid & self.i.ready
-        m.d.comb += self.i.ready.eq(~self.o.valid | self.o.ready)
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
+        m.d.comb += [enable.eq(~self.o.valid | self.o.ready), self.i.ready.eq(enable)]
         with m.If(accept):
-            m.d.sync += [
-                pair.eq(Mux(self.i.p.last, 0, pair + 1)),
-                self.o.valid.eq(self.i.p.last),
-                self.o.p.group.eq(self.i.p.group),
-            ]
+            m.d.sync += number.eq(Mux(self.i.p.last, 0, number + 1))
+
+        # The better of a pair in one cycle, against the best so far in the next.
+        valid = delay(m, enable, accept, 1, "valid")
+        pair = delay(m, enable, number, 1, "pair")
+        last = delay(m, enable, self.i.p.last, 1, "last")
+        group = delay(m, enable, self.i.p.group, 1, "group")
+        with m.If(enable):
+            m.d.sync += [self.o.valid.eq(valid & last), self.o.p.group.eq(group)]
         for row in range(self.rows):
-            best = Signal(self.fmt.bits, name=f"best_{row}")
-            token = self.o.p.tokens[row]
             first, second = (ordered(self.i.p.pairs[row][k]) for k in range(2))
             # An odd vocabulary leaves the second of the last pair without meaning.
             second_wins = (second > first) & ~(self.i.p.last & (self.vocab % 2))
-            winner = Mux(second_wins, second, first)
-            with m.If(accept & (~pair.any() | (winner > best))):
-                m.d.sync += [best.eq(winner), token.eq(Cat(second_wins, pair))]
+            winner = delay(m, enable, Mux(second_wins, second, first), 1, f"winner_{row}")
+            is_second = delay(m, enable, second_wins, 1, f"is_second_{row}")
+            best = Signal(self.fmt.bits, name=f"best_{row}")
+            with m.If(enable & valid & (~pair.any() | (winner > best))):
+                m.d.sync += [best.eq(winner), self.o.p.tokens[row].eq(Cat(is_second, pair))]
         return m

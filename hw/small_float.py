@@ -51,20 +51,29 @@ def significand(x) -> Value:
     return Mux(x.exponent.any(), Cat(x.fraction, Const(1, 1)), 0)
 
 
-def normalise(m: Module, x: Value, name: str) -> tuple[Value, Value]:
-    """Shift `x` left until its top bit is set: the shifted value and the distance."""
+def normalise(m: Module, enable: Value, x: Value, stages: int, name: str) -> tuple[Value, Value]:
+    """Shift `x` left until its top bit is set: the shifted value and the distance.
+
+    Takes `stages` enabled cycles, over which the steps are spread.
+    """
     width = len(x)
+    steps = list(reversed(range(ceil_log2(width))))
     distance = []
-    for k in reversed(range(ceil_log2(width))):
-        empty = Signal(name=f"{name}_empty_{1 << k}")
-        shifted = Signal(width, name=f"{name}_by_{1 << k}")
-        m.d.comb += [
-            empty.eq(~x[max(width - (1 << k), 0) :].any()),
-            shifted.eq(Mux(empty, x << (1 << k), x)),
-        ]
-        distance.append(empty)
-        x = shifted
-    return x, Cat(*reversed(distance))
+    for stage in range(stages):
+        first, last = (len(steps) * n // stages for n in (stage, stage + 1))
+        for k in steps[first:last]:
+            empty = Signal(name=f"{name}_empty_{1 << k}")
+            shifted = Signal(width, name=f"{name}_by_{1 << k}")
+            m.d.comb += [
+                empty.eq(~x[max(width - (1 << k), 0) :].any()),
+                shifted.eq(Mux(empty, x << (1 << k), x)),
+            ]
+            distance.insert(0, empty)
+            x = shifted
+        x = delay(m, enable, x, 1, f"{name}_stage_{stage}")
+        held = delay(m, enable, Cat(*distance), 1, f"{name}_distance_{stage}")
+        distance = list(held)
+    return x, Cat(*distance)
 
 
 def align(m: Module, x: Value, distance: Value, name: str) -> Value:
@@ -79,39 +88,42 @@ def align(m: Module, x: Value, distance: Value, name: str) -> Value:
     return Mux(distance[stages:].any(), x.any(), x) if len(distance) > stages else x
 
 
-def pack(m: Module, fmt: FloatFormat, sign: Value, exponent: Value, x: Value):
+def pack(m: Module, fmt: FloatFormat, enable: Value, sign: Value, exponent: Value, x: Value):
     """Round and pack a normalised significand: the code of ``+-1.xxx * 2**(exponent - bias)``.
 
-    `x` has its top bit set, or is zero; `exponent` is signed and not yet checked.
+    `x` has its top bit set, or is zero; `exponent` is signed and not yet checked. Takes 2 enabled
+    cycles: round; check and choose.
     """
     guard = len(x) - fmt.precision - 1
     assert guard >= 0
     up = Signal(name="round_up")
     rounded = Signal(fmt.precision + 1, name="rounded")
+    unchecked = Signal(signed(len(exponent)), name="unchecked_exponent")
     code = Signal(signed(len(exponent) + 1), name="rounded_exponent")
+    chosen = Signal(float_layout(fmt), name="chosen")
     result = Signal(float_layout(fmt), name="packed")
     lowest, tie = x[guard + 1], ~x[:guard].any() if guard else Const(1)
-    m.d.comb += [
-        up.eq(x[guard] & (lowest | ~tie)),
-        rounded.eq(x[guard + 1 :] + up),
-        code.eq(exponent + rounded[-1]),
-    ]
-    with m.If(~x[-1] | (code < 1)):
-        m.d.comb += result.eq(0)
+    m.d.comb += [up.eq(x[guard] & (lowest | ~tie)), code.eq(unchecked + rounded[-1])]
+    with m.If(~delay(m, enable, x[-1], 1, "not_zero") | (code < 1)):
+        m.d.comb += chosen.eq(0)
     with m.Else():
-        m.d.comb += result.sign.eq(sign)
+        m.d.comb += chosen.sign.eq(delay(m, enable, sign, 1, "rounded_sign"))
         with m.If(code > fmt.top):
-            m.d.comb += [result.exponent.eq(fmt.top), result.fraction.eq(-1)]
+            m.d.comb += [chosen.exponent.eq(fmt.top), chosen.fraction.eq(-1)]
         with m.Else():
-            m.d.comb += [result.exponent.eq(code), result.fraction.eq(rounded)]
+            m.d.comb += [chosen.exponent.eq(code), chosen.fraction.eq(rounded)]
+    with m.If(enable):
+        m.d.sync += [
+            rounded.eq(x[guard + 1 :] + up), unchecked.eq(exponent), result.eq(chosen),
+        ]  # fmt: skip
     return result
 
 
 class FloatAdd(wiring.Component):
     """``o = a + b``; equals ``golden.small_float.add``.
 
-    Latency is `LATENCY` = 4 enabled cycles: order by magnitude, align, add, normalise and round.
-    One result per enabled cycle.
+    Latency is `LATENCY` = 8 enabled cycles: order by magnitude, subtract exponents, align, add,
+    normalise (2), round, pack. One result per enabled cycle.
     """
 
     LATENCY = ADDER_LATENCY
@@ -133,41 +145,37 @@ class FloatAdd(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        fmt, layout = self.fmt, float_layout(self.fmt)
+        fmt, layout, enable = self.fmt, float_layout(self.fmt), self.enable
         extra = 3  # guard, round and sticky
 
+        swap = Signal()
         large = Signal(layout)
         small = Signal(layout)
-        swap = Signal()
         m.d.comb += swap.eq(self.b.as_value()[:-1] > self.a.as_value()[:-1])
 
         distance = Signal(fmt.exponent_bits)
-        aligned = Signal(fmt.precision + extra)
-        m.d.comb += distance.eq(large.exponent - small.exponent)
-
-        aligned_large = Signal(layout)
-        subtract = Signal()
+        augend = Signal(fmt.precision)
+        addend = Signal(fmt.precision)
+        subtract = delay(m, enable, large.sign ^ small.sign, 2, "subtract")
+        aligned = align(m, Cat(Const(0, extra), addend), distance, "small")
+        a = Cat(Const(0, extra), delay(m, enable, augend, 1, "augend"))
+        b = delay(m, enable, aligned, 1, "aligned")
         total = Signal(fmt.precision + extra + 1)
-        total_sign = Signal()
-        total_exponent = Signal(fmt.exponent_bits)
 
-        total_value = Cat(Const(0, extra), significand(aligned_large))
-        small_aligned = align(m, Cat(Const(0, extra), significand(small)), distance, "small")
-        normal, zeros = normalise(m, total, "total")
+        normal, zeros = normalise(m, enable, total, 2, "total")
+        sign = delay(m, enable, large.sign, 5, "sign")
         exponent = Signal(signed(fmt.exponent_bits + 2))
-        m.d.comb += exponent.eq(total_exponent + 1 - zeros)
-        packed = pack(m, fmt, total_sign, exponent, normal)
-        with m.If(self.enable):
+        m.d.comb += exponent.eq(delay(m, enable, large.exponent, 5, "exponent") + 1 - zeros)
+        packed = pack(m, fmt, enable, sign, exponent, normal)
+        m.d.comb += self.o.eq(packed)
+        with m.If(enable):
             m.d.sync += [
                 large.eq(Mux(swap, self.b.as_value(), self.a.as_value())),
                 small.eq(Mux(swap, self.a.as_value(), self.b.as_value())),
-                aligned.eq(small_aligned),
-                aligned_large.eq(large),
-                subtract.eq(large.sign ^ small.sign),
-                total.eq(Mux(subtract, total_value - aligned, total_value + aligned)),
-                total_sign.eq(aligned_large.sign),
-                total_exponent.eq(aligned_large.exponent),
-                self.o.eq(packed),
+                distance.eq(large.exponent - small.exponent),
+                augend.eq(significand(large)),
+                addend.eq(significand(small)),
+                total.eq(Mux(subtract, a - b, a + b)),
             ]
         return m
 
@@ -175,10 +183,11 @@ class FloatAdd(wiring.Component):
 class FloatMultiply(wiring.Component):
     """``o = a * b``; equals ``golden.small_float.multiply``.
 
-    Latency is `LATENCY` = 2 enabled cycles: multiply, round. One result per enabled cycle.
+    Latency is `LATENCY` = 4 enabled cycles: multiply, normalise, round, pack. One result per
+    enabled cycle.
     """
 
-    LATENCY = 2
+    LATENCY = 4
 
     enable: Signal
     a: data.View
@@ -197,23 +206,26 @@ class FloatMultiply(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        fmt = self.fmt
+        fmt, enable = self.fmt, self.enable
+        guard = fmt.precision - 1  # bits below the result's, of which all but one become sticky
+        # Zero is found beside the product, so that nothing stands before the multiplier.
         product = Signal(2 * fmt.precision)
+        zero = Signal()
         exponent = Signal(signed(fmt.exponent_bits + 2))
-        sign = Signal()
-        normal = Signal(2 * fmt.precision)
+        shifted = Signal(2 * fmt.precision)
+        normal = Signal(fmt.precision + 2)
         normal_exponent = Signal(signed(fmt.exponent_bits + 3))
-        m.d.comb += [
-            normal.eq(Mux(product[-1], product, product << 1)),
-            normal_exponent.eq(exponent + product[-1]),
-        ]
-        packed = pack(m, fmt, sign, normal_exponent, normal)
-        with m.If(self.enable):
+        m.d.comb += shifted.eq(Mux(product[-1], product, product << 1))
+        sign = delay(m, enable, self.a.sign ^ self.b.sign, 2, "sign")
+        packed = pack(m, fmt, enable, sign, normal_exponent, normal)
+        m.d.comb += self.o.eq(packed)
+        with m.If(enable):
             m.d.sync += [
-                product.eq(significand(self.a) * significand(self.b)),
+                product.eq(Cat(self.a.fraction, Const(1, 1)) * Cat(self.b.fraction, Const(1, 1))),
+                zero.eq(~(self.a.exponent.any() & self.b.exponent.any())),
                 exponent.eq(self.a.exponent + self.b.exponent - fmt.bias),
-                sign.eq(self.a.sign ^ self.b.sign),
-                self.o.eq(packed),
+                normal.eq(Mux(zero, 0, Cat(shifted[:guard].any(), shifted[guard:]))),
+                normal_exponent.eq(exponent + product[-1]),
             ]
         return m
 
@@ -221,8 +233,8 @@ class FloatMultiply(wiring.Component):
 class FloatConvert(wiring.Component):
     """``o = integer * 2**exponent``; equals ``golden.small_float.convert``.
 
-    Latency is `LATENCY` = 3 enabled cycles: magnitude, normalise, round. One result per enabled
-    cycle.
+    Latency is `LATENCY` = 6 enabled cycles: magnitude, normalise (3), round, pack. One result
+    per enabled cycle.
 
     Parameters
     ----------
@@ -230,7 +242,7 @@ class FloatConvert(wiring.Component):
         Widths of the two signed inputs.
     """
 
-    LATENCY = 3
+    LATENCY = 6
 
     enable: Signal
     integer: Signal
@@ -253,19 +265,13 @@ class FloatConvert(wiring.Component):
         width = len(self.integer) + pad
 
         magnitude = Signal(unsigned(width))
-        shifted, zeros = normalise(m, magnitude, "magnitude")
-        normal = Signal(width)
-        distance = Signal.like(zeros)
-        sign = delay(m, self.enable, self.integer < 0, 2, "sign")
-        exponent = delay(m, self.enable, self.exponent, 2, "exponent")
+        normal, zeros = normalise(m, self.enable, magnitude, 3, "magnitude")
+        sign = delay(m, self.enable, self.integer < 0, 4, "sign")
+        exponent = delay(m, self.enable, self.exponent, 4, "exponent")
         code = Signal(signed(max(len(self.exponent), 10, width.bit_length() + 1) + 2))
-        m.d.comb += code.eq(exponent + (width - 1 - pad + fmt.bias) - distance)
-        packed = pack(m, fmt, sign, code, normal)
+        m.d.comb += code.eq(exponent + (width - 1 - pad + fmt.bias) - zeros)
+        packed = pack(m, fmt, self.enable, sign, code, normal)
+        m.d.comb += self.o.eq(packed)
         with m.If(self.enable):
-            m.d.sync += [
-                magnitude.eq(Mux(self.integer < 0, -self.integer, self.integer) << pad),
-                normal.eq(shifted),
-                distance.eq(zeros),
-                self.o.eq(packed),
-            ]
+            m.d.sync += magnitude.eq(Mux(self.integer < 0, -self.integer, self.integer) << pad)
         return m

@@ -5,6 +5,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hw.formats import ElementFormat
+from intaglio.hw.pipeline import delay
 
 __all__ = ["EtchedROM", "decode", "word_layout"]
 
@@ -35,7 +36,7 @@ def decode(element: ElementFormat, code: Value) -> Value:
 class EtchedROM(wiring.Component):
     """Stream of the words of each job, from a memory whose contents are etched.
 
-    Gives one word per cycle, the first 2 cycles after its job was taken; a job is taken when the
+    Gives one word per cycle, the first 3 cycles after its job was taken; a job is taken when the
     one before has been read.
 
     Parameters
@@ -82,11 +83,14 @@ class EtchedROM(wiring.Component):
             shape=self.word.size, depth=len(self.image), init=self.image
         )
         port = rom.read_port()
-        word = data.View(self.word, port.data)
+        # The memory answers late in its cycle; a register follows it.
         address = Signal.like(self.jobs.p.address)
         left = Signal.like(self.jobs.p.words)
-        enable = ~self.o.valid | self.o.ready
+        enable = Signal()
+        word = data.View(self.word, delay(m, enable, port.data, 1, "word"))
         m.d.comb += [
+            enable.eq(~self.o.valid | self.o.ready),
+            self.o.valid.eq(delay(m, enable, left.any(), 2, "valid")),
             self.jobs.ready.eq(~left.any()),
             port.addr.eq(address),
             port.en.eq(enable),
@@ -97,10 +101,8 @@ class EtchedROM(wiring.Component):
                 self.o.p.elements[n][d].eq(decode(self.element, word.codes[n][d]))
                 for d in range(self.depth)
             ]
-        with m.If(enable):
-            m.d.sync += self.o.valid.eq(left.any())
-            with m.If(left.any()):
-                m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
+        with m.If(enable & left.any()):
+            m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
         with m.If(self.jobs.valid & self.jobs.ready):
             m.d.sync += [address.eq(self.jobs.p.address), left.eq(self.jobs.p.words)]
         return m

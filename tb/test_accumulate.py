@@ -35,10 +35,10 @@ def tiles(rows: int, outputs: int, limit: int, lengths=(2, 1, 6, 1, 1, 3) * 3):
 @pytest.mark.parametrize(
     ("rows", "outputs", "depth", "bits", "fmt"),
     [
-        (1, 16, 8, (8, 8), FloatFormat()),
+        (1, 32, 4, (8, 8), FloatFormat()),
         (3, 4, 2, (7, 4), FloatFormat(8, 10)),
         (1, 2, 4, (16, 16), FloatFormat()),
-        (2, 16, 8, (5, 8), FloatFormat(5, 10)),
+        (2, 16, 4, (5, 8), FloatFormat(5, 10)),
     ],
     ids=str,
 )
