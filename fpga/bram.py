@@ -193,6 +193,5 @@ def read(
             raise ToolError(f"Two copies of bit {c.bit} of {c.memory} differ")
         place[c.chunk, c.bit] = bits
     return {
-        name: array.transpose(0, 2, 1).reshape(-1, array.shape[1])
-        for name, array in chunks.items()
+        name: array.transpose(0, 2, 1).reshape(-1, array.shape[1]) for name, array in chunks.items()
     }

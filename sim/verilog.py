@@ -13,7 +13,7 @@ from intaglio.hw.chip import Chip
 from intaglio.hw.config import Design
 from intaglio.hw.images import Images
 
-__all__ = ["chip_text", "memory_images", "verilog_text", "write"]
+__all__ = ["IMAGES", "chip_text", "image_widths", "memory_images", "verilog_text", "write"]
 
 IMAGES = ("weights", "embedding", "embedding_exponents", "rope", "bias")
 """The memories whose contents are read from files of these names, with ``.hex``."""
@@ -44,19 +44,23 @@ def chip_text(design: Design, contents: Images) -> str:
     return text
 
 
-def memory_images(design: Design, contents: Images) -> dict[str, str]:
-    """Text of each ``.hex`` file: a word per line, as wide as its memory."""
+def image_widths(design: Design) -> dict[str, int]:
+    """Bits of a word of each etched memory."""
     chip = design.chip
     word = chip.outputs * chip.depth * chip.weights.bits + 8 * design.exponents_per_word
-    widths = {
+    return {
         "weights": word,
         "embedding": 2 * chip.weights.bits,
         "embedding_exponents": 8,
         "rope": 2 * chip.small_float.bits,
         "bias": 2 * chip.small_float.bits,
     }
+
+
+def memory_images(design: Design, contents: Images) -> dict[str, str]:
+    """Text of each ``.hex`` file: a word per line, as wide as its memory."""
     files = {}
-    for name, width in widths.items():
+    for name, width in image_widths(design).items():
         if words := getattr(contents, name):
             digits = -(-width // 4)
             files[f"{name}.hex"] = "".join(f"{w:0{digits}x}\n" for w in words)
