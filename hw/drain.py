@@ -218,17 +218,15 @@ class Drain(wiring.Component):
 
     def _inverses(self, m: Module, job):
         """1/rms of each row of the job's group; 1 where nothing is scaled."""
-        held = [
-            Signal(self.inverse.p.inverse.shape(), name=f"inverse_{g}")
-            for g in range(self.design.chip.groups)
-        ]
+        layout = data.ArrayLayout(self.code, self.rows)
+        held = [Signal(layout, name=f"inverse_{g}") for g in range(self.design.chip.groups)]
         for g, inverse in enumerate(held):
             with m.If(self.inverse.valid & (self.inverse.p.tag == g)):
                 m.d.sync += inverse.eq(self.inverse.p.inverse)
         scaling = (job.mode != DrainMode.EMBED) & (job.mode != DrainMode.RESIDUAL)
-        chosen = Cat(*held).word_select(job.group, len(held[0].as_value()))
+        chosen = Cat(*held).word_select(job.group, layout.size)
         ones = Cat(*[one(self.fmt).as_value()] * self.rows)
-        return data.View(held[0].shape(), Mux(scaling, chosen, ones))
+        return data.View(layout, Mux(scaling, chosen, ones))
 
     def _biases(self, m: Module, enable, job, incoming):
         """Codes of the biases of a pair, when its product is there; None if nothing has one."""

@@ -16,8 +16,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from intaglio.golden.checkpoint import CheckpointError, load
+from intaglio.golden.checkpoint import CheckpointError
 from intaglio.golden.etch import Etched, etch
+from intaglio.golden.load import load
 from intaglio.hw.config import CHIPS, ChipConfig, Design
 from intaglio.hw.formats import ConfigError, element_format, float_format
 from intaglio.sim import compare as comparison
