@@ -7,7 +7,6 @@ the bitstream is packed, unpacked again and compared.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
