@@ -1,6 +1,7 @@
 """From a board's top to a placed and routed design, and on to a bitstream."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def place(board: Board, core: wiring.Component, folder: Path, show: Show) -> Tim
     )
     plan.extract(folder)
     placed = folder / f"top.{PLACED[family]}"
-    for old in (placed, folder / "top.report.json"):
+    for old in (placed, folder / "top.report.json", folder / "top.tim"):
         old.unlink(missing_ok=True)
     synthesis, placement, _ = commands(folder)
     for stage, (program, arguments) in (("synthesis", synthesis), ("place and route", placement)):
@@ -101,6 +102,7 @@ def place(board: Board, core: wiring.Component, folder: Path, show: Show) -> Tim
         try:
             run(program, arguments, folder)
         except ToolError:
+            _refuse_too_large(board, folder)
             # nextpnr fails when timing is missed, but writes its report.
             if not (folder / "top.report.json").exists() or timing(folder).met:
                 raise
@@ -109,6 +111,15 @@ def place(board: Board, core: wiring.Component, folder: Path, show: Show) -> Tim
         placed.unlink(missing_ok=True)
         raise ToolError(f"{board.title} misses its timing: {met}")
     return met
+
+
+def _refuse_too_large(board: Board, folder: Path) -> None:
+    """Raise :exc:`ToolError` if nextpnr's log says that the design needs more than there is."""
+    log = folder / "top.tim"
+    counts = re.findall(r"(\w+): +(\d+)/ *(\d+) ", log.read_text()) if log.exists() else []
+    beyond = [f"{used} {cell} of {most}" for cell, used, most in counts if int(used) > int(most)]
+    if beyond:
+        raise ToolError(f"The design is too large for {board.title}: {', '.join(beyond)}")
 
 
 def pack(folder: Path, name: str) -> None:

@@ -73,9 +73,9 @@ def run(program: Program, arguments: list[str], folder: Path) -> None:
         [program.path, *arguments], cwd=folder, capture_output=True, text=True, errors="replace"
     )
     if done.returncode:
-        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        errors = [line for line in said if "ERROR" in line.upper()] or said or ["it said nothing"]
+        said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        errors = [line for line in said if line.startswith("ERROR")] or said[-1:]
+        reason = f": {errors[0].removeprefix('ERROR: ')}" if errors else ""
         raise ToolError(
-            f"{program.name} failed with exit code {done.returncode} in {folder}: "
-            f"{errors[-1].strip()}"
+            f"{program.name} failed with exit code {done.returncode} in {folder}{reason}"
         )

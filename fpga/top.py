@@ -29,13 +29,15 @@ class BoardTop(Elaboratable):
         m.submodules.clock = clock = ClockGenerator(self.board.pll)
         m.submodules.core = core = self.core
         uart = platform.request("uart", 0, dir="-")
-        m.submodules.rx = rx = io.Buffer("i", uart.rx)
-        m.submodules.tx = tx = io.Buffer("o", uart.tx)
+        m.submodules.rx_pin = rx = io.Buffer("i", uart.rx)
+        m.submodules.tx_pin = tx = io.Buffer("o", uart.tx)
         m.d.comb += [core.rx.eq(rx.i), tx.o.eq(core.tx)]
 
         states = {"alive": clock.ready, "busy": core.busy, "dropped": core.dropped}
         for state, (resource, number, part) in self.board.leds.items():
             pins = platform.request(resource, number, dir="-")
-            m.submodules[state] = led = io.Buffer("o", getattr(pins, part) if part else pins)
+            m.submodules[f"{state}_led"] = led = io.Buffer(
+                "o", getattr(pins, part) if part else pins
+            )
             m.d.comb += led.o.eq(states[state])
         return m
