@@ -37,24 +37,27 @@ class UARTReceiver(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         rx = Signal(init=1)
+        before = Signal(init=1)  # so that a byte begins with an edge, not with a line held low
         m.submodules.synchroniser = cdc.FFSynchronizer(self.rx, rx, init=1)
         bit = self.cycles_per_bit
         timer = Signal(range(bit))
-        left = Signal(range(11))  # bits of the frame that are still to be sampled
+        left = Signal(range(11))  # bits that are still to be sampled
+        bits = Signal(8)
+        m.d.sync += before.eq(rx)
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(left == 0):
             m.d.sync += timer.eq(bit // 2 - 1)
-            with m.If(~rx):
+            with m.If(before & ~rx):
                 m.d.sync += left.eq(10)
         with m.Elif(timer != 0):
             m.d.sync += timer.eq(timer - 1)
         with m.Else():
             m.d.sync += [timer.eq(bit - 1), left.eq(left - 1)]
-            with m.If(left == 1):
-                m.d.sync += self.o.valid.eq(rx)
-            with m.Else():
-                m.d.sync += self.o.payload.eq(Cat(self.o.payload[1:], rx))
+            with m.If(left != 1):
+                m.d.sync += bits.eq(Cat(bits[1:], rx))
+            with m.Elif(rx):
+                m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(bits)]
             with m.If((left == 10) & rx):  # too short for a start bit
                 m.d.sync += left.eq(0)
         return m
