@@ -5,13 +5,14 @@ A new board is a new entry of `BOARDS`.
 
 import importlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from intaglio.hw.config import ChipConfig
 from intaglio.hw.formats import ConfigError, FloatFormat, element_format
 from intaglio.sim.tools import ToolError
 
-__all__ = ["BOARDS", "ECP5PLL", "ICE40PLL", "Board", "Device", "board"]
+__all__ = ["BOARDS", "ECP5PLL", "ICE40PLL", "Board", "Device", "board", "model_of"]
 
 
 @dataclass(frozen=True)
@@ -211,3 +212,11 @@ def board(name: str) -> Board:
     if name not in BOARDS:
         raise ConfigError(f"Unknown board {name!r}: choose one of {', '.join(BOARDS)}")
     return BOARDS[name]
+
+
+def model_of(board: Board) -> Path | None:
+    """The checkpoint that `board` gets unless another is named; None is the one that comes along.
+
+    A board names it as a path from this project's folder.
+    """
+    return None if board.model is None else Path(__file__).parent.parent / board.model

@@ -11,12 +11,13 @@ The folder of a build holds
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from intaglio.fpga.boards import Board, board
 from intaglio.fpga.etch import bits, etch_into, map_columns, padded, random_contents
+from intaglio.fpga.expect import Expected, expect
 from intaglio.fpga.place import BITSTREAM, PLACED, Show, place
 from intaglio.fpga.report import Report, report_on
 from intaglio.golden.checkpoint import Checkpoint, CheckpointError
@@ -81,16 +82,16 @@ def build(board: Board, etched: Etched, folder: Path, show: Show) -> Report:
     place(board, core, folder, show)
     show("looking for the etched memories in the placed design")
     map_columns(folder, family, bits(design, placeholder))
-    return _finish(board, etched, folder, show)
+    return _finish(board, etched, folder, show, expect(etched, show))
 
 
-def _finish(board: Board, etched: Etched, folder: Path, show: Show) -> Report:
+def _finish(board: Board, etched: Etched, folder: Path, show: Show, expected: Expected) -> Report:
     """Etch, verify, report."""
     design, family = etched.design, board.device.family
     show(f"etching {etched.name}, packing, reading back")
     words = etch_into(folder, family, bits(design, padded(images(etched), family)))
     chip = _design_as_json(design)["chip"]
-    report = report_on(board, etched.name, chip, folder, words)
+    report = report_on(board, etched.name, chip, folder, words, expected)
     report.save(folder)
     return report
 
@@ -110,6 +111,14 @@ def _refuse_other_shape(checkpoint: Checkpoint, design: Design, folder: Path) ->
         f"{checkpoint.name} does not fit the build in {folder}: the model has {told(here)}, the "
         f"build has {told(there)}"
     )
+
+
+def _expected(folder: Path) -> Expected | None:
+    """What the report of the build in `folder` expects, if it has one."""
+    if not (folder / "report.json").exists():
+        return None
+    known = Report.load(folder).expected
+    return Expected(**{field.name: known[field.name] for field in fields(Expected)})
 
 
 def etch_anew(folder: Path, checkpoint: Checkpoint, new: Path, show: Show) -> Report:
@@ -132,4 +141,4 @@ def etch_anew(folder: Path, checkpoint: Checkpoint, new: Path, show: Show) -> Re
         for name in ("design.json", "columns.json", "build_top.json", "top.report.json", "top.rpt",
                      f"top.{PLACED[family]}"):  # fmt: skip
             shutil.copy(folder / name, new / name)
-    return _finish(board, etched, new, show)
+    return _finish(board, etched, new, show, _expected(folder) or expect(etched, show))

@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from intaglio.fpga.boards import Board
+from intaglio.fpga.expect import Expected
 from intaglio.fpga.place import commands, timing
 
 __all__ = ["Report", "report_on"]
@@ -31,7 +32,7 @@ class Report:
     device: str
     model: str
     chip: dict[str, Any]
-    """Formats, parallelism and sizes."""
+    """Its configuration."""
     used: dict[str, int]
     """``lut``, ``ff``, ``dsp``, ``block_ram`` (and ``spram``)."""
     available: dict[str, int]
@@ -42,6 +43,8 @@ class Report:
     date: str
     words_read_back: int
     """Words of etched memories that were found right in the bitstream."""
+    expected: dict[str, float]
+    """Cycles per token in simulation, and tokens/s of them at the clock; see `Expected`."""
 
     def save(self, folder: Path) -> None:
         """Write ``report.json``."""
@@ -62,7 +65,11 @@ class Report:
             share = f"{100 * used / all_of_them:.0f}"
             table.add_row(name.replace("_", " "), f"{used:,}", f"{all_of_them:,}", share)
         table.add_section()
-        table.add_row("MHz (wanted, reached)", f"{self.clock_mhz:.1f}", f"{self.fmax_mhz:.1f}", "")
+        table.add_row("MHz, of those reached", f"{self.clock_mhz:.1f}", f"{self.fmax_mhz:.1f}", "")
+        table.add_section()
+        for which, title in (("one", "alone"), ("all", f"{self.expected['slots']} together")):
+            speed = self.expected[f"tokens_per_second_{which}"]
+            table.add_row(f"expected tokens/s, {title}", f"{speed:,}", "", "")
         return table
 
 
@@ -73,7 +80,12 @@ def _flip_flops(log: str) -> int:
 
 
 def report_on(
-    board: Board, model: str, chip: dict[str, Any], folder: Path, words_read_back: int
+    board: Board,
+    model: str,
+    chip: dict[str, Any],
+    folder: Path,
+    words_read_back: int,
+    expected: Expected,
 ) -> Report:
     """Gather the report of the build in `folder`."""
     counted = json.loads((folder / "top.report.json").read_text())["utilization"]
@@ -84,6 +96,7 @@ def report_on(
         used["ff"] = _flip_flops((folder / "top.rpt").read_text())
         available["ff"] = available["lut"]
     met = timing(folder)
+    one, together = expected.tokens_per_second(board.pll.hz)
     return Report(
         board=board.name,
         device=board.device.name,
@@ -97,4 +110,9 @@ def report_on(
         tools={program.name: str(program) for program, _ in commands(folder)},
         date=datetime.now(UTC).date().isoformat(),
         words_read_back=words_read_back,
+        expected={
+            **asdict(expected),
+            "tokens_per_second_one": round(one),
+            "tokens_per_second_all": round(together),
+        },
     )
