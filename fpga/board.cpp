@@ -90,6 +90,18 @@ bool waiting(int terminal, int timeout) {
 }  // namespace
 
 int main() {
+  VerilatedContext context;
+  Vboard board{&context, "board"};
+  const auto clock = [&board] {
+    board.clk = 1;
+    board.eval();
+    board.clk = 0;
+    board.eval();
+  };
+  board.rx = 1;
+  while (!board.ready) clock();
+  for (int n = 0; n < kByte; n++) clock();
+
   const int terminal = open_terminal();
   if (terminal < 0) {
     std::perror("pseudo-terminal");
@@ -98,11 +110,9 @@ int main() {
   std::printf("%s\n", ptsname(terminal));
   std::fflush(stdout);
 
-  VerilatedContext context;
-  Vboard board{&context, "board"};
   Sender sender;
   Receiver receiver;
-  int idle = 0;       // cycles since there was something to do
+  int idle = 0;        // cycles since there was something to do
   int until_look = 0;  // cycles until the terminal is looked at again
   for (;;) {
     if (!sender.busy() && until_look-- <= 0) {
@@ -114,10 +124,7 @@ int main() {
       }
     }
     board.rx = sender.cycle();
-    board.clk = 1;
-    board.eval();
-    board.clk = 0;
-    board.eval();
+    clock();
     if (receiver.cycle(board.tx)) {
       const uint8_t byte = receiver.byte();
       if (write(terminal, &byte, 1) != 1) return 1;

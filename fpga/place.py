@@ -6,11 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from amaranth.lib import wiring
-
 from intaglio.fpga.boards import Board
 from intaglio.fpga.tools import Program, find, run
-from intaglio.fpga.top import BoardTop
+from intaglio.fpga.top import BoardTop, Core
 from intaglio.sim.tools import ToolError
 
 __all__ = ["BITSTREAM", "PLACED", "Timing", "commands", "pack", "place", "timing"]
@@ -75,7 +73,7 @@ def commands(folder: Path) -> list[tuple[Program, list[str]]]:
     return [(find(name), arguments) for name, *arguments in steps]
 
 
-def place(board: Board, core: wiring.Component, folder: Path, show: Show) -> Timing:
+def place(board: Board, core: Core, folder: Path, show: Show) -> Timing:
     """Synthesise, place and route `core` on `board`; files ``top.*`` in `folder`.
 
     `folder` can be handed to native tools: ``build_top.sh`` does the same and packs a bitstream.

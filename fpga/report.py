@@ -43,7 +43,7 @@ class Report:
     date: str
     words_read_back: int
     """Words of etched memories that were found right in the bitstream."""
-    expected: dict[str, float]
+    expected: dict[str, Any]
     """Cycles per token in simulation, and tokens/s of them at the clock; see `Expected`."""
 
     def save(self, folder: Path) -> None:

@@ -39,10 +39,11 @@ def _bench_text(top: str) -> str:
     """Verilog of module ``board``: the top, its pins by what they are for."""
     (clock,) = re.findall(r"^  input (clk\w+);", top, re.MULTILINE)[:1]
     return (
-        "module board(input clk, input rx, output tx, output busy);\n"
+        "module board(input clk, input rx, output tx, output busy, output ready);\n"
         "  wire rx_pin = rx;\n"
         f"  top top(.{clock}(clk), .uart_0__rx__io(rx_pin), .uart_0__tx__io(tx));\n"
         "  assign busy = top.core.busy;\n"
+        "  assign ready = top.clock.ready;\n"
         "endmodule\n"
     )
 

@@ -61,7 +61,7 @@ def find(name: str) -> Program:
     """The program `name`: from PATH, else from pip; raises :exc:`ToolError` if there is neither."""
     fallback, package = PACKAGES[name]
     beside = Path(sys.prefix) / "bin" / fallback
-    path = shutil.which(name) or shutil.which(fallback) or shutil.which(beside)
+    path = shutil.which(name) or shutil.which(fallback) or shutil.which(str(beside))
     if path is None:
         raise ToolError(f"{name} is missing: pip install {package}")
     return Program(name, path, _version(name, path))
