@@ -18,7 +18,7 @@ from typing import Any
 from intaglio.fpga.boards import Board, board
 from intaglio.fpga.etch import bits, etch_into, map_columns, padded, random_contents
 from intaglio.fpga.expect import Expected, expect
-from intaglio.fpga.place import BITSTREAM, PLACED, Show, place
+from intaglio.fpga.place import PLACED, Show, place
 from intaglio.fpga.report import Report, report_on
 from intaglio.golden.checkpoint import Checkpoint, CheckpointError
 from intaglio.golden.etch import Etched, etch
@@ -27,7 +27,7 @@ from intaglio.hw.config import ChipConfig, Design, ModelConfig
 from intaglio.hw.formats import ConfigError, element_format, float_format
 from intaglio.hw.uart_chip import UARTChip
 
-__all__ = ["bitstream_of", "build", "design_of", "etch_anew"]
+__all__ = ["build", "design_of", "etch_anew", "write_design"]
 
 SEED = 1
 """Of the random words."""
@@ -41,6 +41,12 @@ def _design_as_json(design: Design) -> dict[str, Any]:
         "model": asdict(design.model),
         "chip": chip | {"small_float": str(design.chip.small_float)},
     }
+
+
+def write_design(board: Board, design: Design, folder: Path) -> None:
+    """Write ``design.json``."""
+    known = {"board": board.name, **_design_as_json(design)}
+    (folder / "design.json").write_text(json.dumps(known, indent=2) + "\n")
 
 
 def design_of(folder: Path) -> tuple[Board, Design]:
@@ -58,11 +64,6 @@ def design_of(folder: Path) -> tuple[Board, Design]:
     return board(known["board"]), Design(ModelConfig(**known["model"]), ChipConfig(**chip))
 
 
-def bitstream_of(folder: Path, family: str) -> Path:
-    """Where the bitstream of the build in `folder` is, if it has been made."""
-    return folder / f"chip.{BITSTREAM[family]}"
-
-
 def build(board: Board, etched: Etched, folder: Path, show: Show) -> Report:
     """Make a bitstream of `etched` for `board`; `show` is told each stage.
 
@@ -71,11 +72,7 @@ def build(board: Board, etched: Etched, folder: Path, show: Show) -> Report:
     """
     design, family = etched.design, board.device.family
     folder.mkdir(parents=True, exist_ok=True)
-    for old in (bitstream_of(folder, family), folder / "report.json", folder / "columns.json"):
-        old.unlink(missing_ok=True)
-    (folder / "design.json").write_text(
-        json.dumps({"board": board.name, **_design_as_json(design)}, indent=2) + "\n"
-    )
+    write_design(board, design, folder)
     contents = padded(images(etched), family)
     placeholder = random_contents(design, contents, SEED)
     core = UARTChip(design, placeholder, cycles_per_bit=board.cycles_per_bit)

@@ -1,23 +1,79 @@
-"""The commands for boards: bitstream, etch, flash."""
+"""The commands for boards: bitstream, etch, flash, selftest; and the way to a board's chip."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from intaglio.fpga.boards import Board, model_of
 from intaglio.fpga.boards import board as board_named
-from intaglio.fpga.boards import model_of
 from intaglio.fpga.report import Report
+from intaglio.fpga.usb import serial_port
+from intaglio.golden.etch import Etched
 from intaglio.golden.etch import etch as compile_model
 from intaglio.golden.load import load
 from intaglio.hw.config import ChipConfig, Design
 from intaglio.hw.formats import ConfigError
-from intaglio.sim.options import BoardOption, Json, ModelArgument, console, stages, with_chip
+from intaglio.sim.options import (
+    BoardOption,
+    Json,
+    ModelArgument,
+    PortOption,
+    SimulateOption,
+    console,
+    stages,
+    with_chip,
+)
+from intaglio.sim.tools import ToolError
 
-__all__ = ["register"]
+if TYPE_CHECKING:
+    from intaglio.fpga.link import BoardChip
+
+__all__ = ["Link", "connect", "register"]
+
+PATIENCE = 60.0
+"""Seconds for which a simulated board may compute a token."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """Where a chip is: on which board, at which serial port (found if None), or simulated."""
+
+    board: Board
+    port: str | None
+    simulate: bool
+
+    def __post_init__(self):
+        if self.simulate and self.port is not None:
+            raise ConfigError("A simulated board has no --port")
+
+    def __str__(self):
+        return f"{self.board.name}, simulated" if self.simulate else self.board.name
+
+
+@contextmanager
+def connect(link: Link, etched: Etched) -> Iterator["BoardChip"]:
+    """The chip at the other end of `link`; raises :exc:`~intaglio.sim.tools.ToolError`."""
+    try:
+        from intaglio.fpga.link import BoardChip
+    except ImportError as error:
+        raise ToolError("pyserial is missing: pip install 'intaglio[fpga]'") from error
+    board, design = link.board, etched.design
+    if not link.simulate:
+        with BoardChip(link.port or serial_port(board), board.baud, design) as chip:
+            yield chip
+        return
+    from intaglio.fpga.simulate import SimulatedBoard
+
+    with stages(f"preparing the simulation of {board.title}") as show:
+        simulated = SimulatedBoard(board, etched, show)
+    with simulated, BoardChip(simulated.port, board.baud, design, timeout=PATIENCE) as chip:
+        yield chip
 
 
 def _show(report: Report, folder: Path, as_json: bool) -> None:
@@ -92,7 +148,30 @@ def flash(
     console.print(f"{target.title} is loaded; intaglio run --board {target.name} talks to it")
 
 
+@with_chip
+def selftest(
+    chip: ChipConfig,
+    board: BoardOption,
+    model: ModelArgument = None,
+    port: PortOption = None,
+    simulate: SimulateOption = False,
+) -> None:
+    """Examine a board: link, memory images, array, drain, attention, and tokens of a story."""
+    link = Link(board_named(board), port, simulate)
+    checkpoint = load(model or model_of(link.board))
+    etched = compile_model(checkpoint, Design(checkpoint.config, chip))
+    passed_all = True
+    with connect(link, etched) as chip_there:
+        from intaglio.fpga.selftest import selftest as examine
+
+        for name, passed, detail in examine(chip_there, etched):
+            print(f"{'pass' if passed else 'FAIL'}  {name}: {detail}", flush=True)
+            passed_all = passed_all and passed
+    if not passed_all:
+        raise ToolError(f"The {link.board.title} does not compute what golden does")
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    for command in (bitstream, etch, flash):
+    for command in (bitstream, etch, flash, selftest):
         app.command()(command)

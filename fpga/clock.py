@@ -14,7 +14,7 @@ configuration."""
 
 
 class ClockGenerator(Elaboratable):
-    """Make the domain ``sync`` from the pin of the platform's default clock.
+    """Drive the domain ``sync``, which is the parent's, from the platform's default clock.
 
     The PLL is an Instance, so that Amaranth's own simulator sees no clock; the board top is
     simulated as Verilog, with models of these primitives.
@@ -40,7 +40,6 @@ class ClockGenerator(Elaboratable):
             m.submodules.pll = ice40_pll(self.pll, pin.io, clock, locked)
 
         m.domains.power_on = power_on = ClockDomain(reset_less=True, local=True)
-        m.domains.sync = ClockDomain()
         m.d.comb += [power_on.clk.eq(clock), ClockSignal().eq(clock)]
         settle = Signal(range(round(SETTLE_SECONDS * self.pll.hz) + 1))
         last = round(SETTLE_SECONDS * self.pll.hz)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from intaglio.fpga import bram
-from intaglio.fpga.place import BITSTREAM, PLACED, pack
+from intaglio.fpga.place import BITSTREAM, PLACED, bitstream_of, pack
 from intaglio.fpga.tools import find, run
 from intaglio.hw.config import Design
 from intaglio.hw.images import Images
@@ -82,7 +82,7 @@ def etch_into(folder: Path, family: str, memories: Memories) -> int:
     bitstream does not hold the words; then there is no bitstream.
     """
     suffix = PLACED[family]
-    bitstream = folder / f"chip.{BITSTREAM[family]}"
+    bitstream = bitstream_of(folder, family)
     bitstream.unlink(missing_ok=True)
     text = (folder / f"top.{suffix}").read_text()
     known = json.loads((folder / "columns.json").read_text())

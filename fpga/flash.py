@@ -4,7 +4,8 @@ import subprocess
 from pathlib import Path
 
 from intaglio.fpga.boards import Board
-from intaglio.fpga.build import bitstream_of, design_of
+from intaglio.fpga.build import design_of
+from intaglio.fpga.place import bitstream_of
 from intaglio.fpga.tools import find
 from intaglio.fpga.usb import bridges, udev_rule
 from intaglio.hw.formats import ConfigError

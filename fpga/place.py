@@ -11,7 +11,7 @@ from intaglio.fpga.tools import Program, find, run
 from intaglio.fpga.top import BoardTop, Core
 from intaglio.sim.tools import ToolError
 
-__all__ = ["BITSTREAM", "PLACED", "Timing", "commands", "pack", "place", "timing"]
+__all__ = ["BITSTREAM", "PLACED", "Timing", "bitstream_of", "commands", "pack", "place", "timing"]
 
 PLACED = {"ecp5": "config", "ice40": "asc"}
 """Suffix of the placed design, by family."""
@@ -19,6 +19,9 @@ BITSTREAM = {"ecp5": "bit", "ice40": "bin"}
 """Suffix of the bitstream, by family."""
 SYNTHESIS = {"ecp5": "", "ice40": "-dsp"}
 """Options of Yosys's ``synth_ecp5`` and ``synth_ice40``."""
+
+MADE = ("top.report.json", "top.tim", "columns.json", "report.json")
+"""What a build that fails must not leave from one before, but for the design and bitstream."""
 
 Show = Callable[[str], None]
 """Is told each stage as it begins."""
@@ -44,6 +47,11 @@ class Timing:
             f"{self.fmax_mhz:.1f} MHz of the {self.wanted_mhz:.1f} MHz wanted; the worst path "
             f"goes from {self.start} to {self.end} and takes {self.delay_ns:.1f} ns"
         )
+
+
+def bitstream_of(folder: Path, family: str) -> Path:
+    """Where the bitstream of the build in `folder` is, if it has been made."""
+    return folder / f"chip.{BITSTREAM[family]}"
 
 
 def timing(folder: Path) -> Timing:
@@ -92,7 +100,7 @@ def place(board: Board, core: Core, folder: Path, show: Show) -> Timing:
     )
     plan.extract(folder)
     placed = folder / f"top.{PLACED[family]}"
-    for old in (placed, folder / "top.report.json", folder / "top.tim"):
+    for old in (placed, bitstream_of(folder, family), *(folder / name for name in MADE)):
         old.unlink(missing_ok=True)
     synthesis, placement, _ = commands(folder)
     for stage, (program, arguments) in (("synthesis", synthesis), ("place and route", placement)):

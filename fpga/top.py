@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from amaranth import Elaboratable, Module, Signal
+from amaranth import ClockDomain, Elaboratable, Module, Signal
 from amaranth.lib import io
 
 from intaglio.fpga.boards import Board
@@ -43,6 +43,7 @@ class BoardTop(Elaboratable):
 
     def elaborate(self, platform):
         m = Module()
+        m.domains.sync = ClockDomain()
         m.submodules.clock = clock = ClockGenerator(self.board.pll)
         m.submodules.core = core = self.core
         uart = platform.request("uart", 0, dir="-")

@@ -15,7 +15,18 @@ from intaglio.fpga.boards import BOARDS, board
 from intaglio.hw.config import CHIPS, ChipConfig
 from intaglio.hw.formats import ConfigError, element_format, float_format
 
-__all__ = ["BoardOption", "Json", "ModelArgument", "chip_config", "console", "stages", "with_chip"]
+__all__ = [
+    "AnyBoardOption",
+    "BoardOption",
+    "Json",
+    "ModelArgument",
+    "PortOption",
+    "SimulateOption",
+    "chip_config",
+    "console",
+    "stages",
+    "with_chip",
+]
 
 console = Console(stderr=True)
 
@@ -29,7 +40,15 @@ ModelArgument = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FORMATS = "int4 .. int16"
-BoardOption = Annotated[str, typer.Option(help=f"One of {', '.join(BOARDS)}.")]
+BOARD_NAMES = f"One of {', '.join(BOARDS)}."
+BoardOption = Annotated[str, typer.Option(help=BOARD_NAMES)]
+AnyBoardOption = Annotated[str | None, typer.Option(help=BOARD_NAMES)]
+PortOption = Annotated[
+    str | None, typer.Option(help="The board's serial port; found on USB if left out.")
+]
+SimulateOption = Annotated[
+    bool, typer.Option("--simulate", help="Simulate the board, its UART included.")
+]
 
 
 @contextmanager
