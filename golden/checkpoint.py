@@ -7,10 +7,7 @@ import numpy as np
 
 from intaglio.hw.config import ModelConfig
 
-__all__ = ["DEFAULT_MODEL", "Checkpoint", "CheckpointError", "load", "shapes", "validated"]
-
-DEFAULT_MODEL = Path(__file__).parent / "default_model"
-"""The story model that comes with the project."""
+__all__ = ["Checkpoint", "CheckpointError", "shapes", "validated"]
 
 
 class CheckpointError(Exception):
@@ -68,21 +65,3 @@ def validated(checkpoint: Checkpoint) -> Checkpoint:
                 f"its {tensor.size} weights are not finite; the checkpoint is damaged"
             )
     return checkpoint
-
-
-def load(path: Path | None) -> Checkpoint:
-    """Read a llama2.c ``.bin``, a Hugging Face folder, or (None) the default model.
-
-    Raises :exc:`CheckpointError`. Pickled files are never opened.
-    """
-    # Here, because both import this module.
-    from intaglio.golden import huggingface, llama2c
-
-    path = DEFAULT_MODEL if path is None else path
-    if path.is_dir():
-        return validated(huggingface.read(path))
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist: name a llama2.c .bin or a model folder")
-    if path.suffix == ".safetensors" or path.name == "config.json":
-        raise CheckpointError(f"{path} is one file of a model: name its folder, {path.parent}")
-    return validated(llama2c.read(path))

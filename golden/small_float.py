@@ -32,12 +32,12 @@ def round_float(fmt: FloatFormat, x: np.ndarray) -> np.ndarray:
     return np.clip(rounded, -fmt.largest, fmt.largest)
 
 
-def add(fmt: FloatFormat, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def add(fmt: FloatFormat, a: np.ndarray, b: np.ndarray | float) -> np.ndarray:
     """Sum of two small floats."""
     return round_float(fmt, np.add(a, b))
 
 
-def multiply(fmt: FloatFormat, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def multiply(fmt: FloatFormat, a: np.ndarray, b: np.ndarray | float) -> np.ndarray:
     """Product of two small floats."""
     return round_float(fmt, np.multiply(a, b))
 

@@ -228,10 +228,10 @@ class ActivationStore(wiring.Component):
                 write_port, read_port = ram.write_port(), ram.read_port()
                 m.d.comb += [
                     write_port.addr.eq(write_at),
-                    write_port.data.eq(write[name][row]),
+                    write_port.data.eq(getattr(write, name)[row]),
                     write_port.en.eq(write_valid & accept & write.rows[row]),
                     read_port.addr.eq(read_at),
                     read_port.en.eq(enable),
-                    Value.cast(self.o.p[name][row]).eq(read_port.data),
+                    Value.cast(getattr(self.o.p, name)[row]).eq(read_port.data),
                 ]
         return m

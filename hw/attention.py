@@ -188,7 +188,7 @@ class ScorePass(wiring.Component):
             parts.append(fixed)
         score = Signal(signed(SCORE_BITS), name=f"score_{lane}")
         with m.If(enable):
-            m.d.sync += score.eq(saturate(sum(parts), limit))
+            m.d.sync += score.eq(saturate(sum(parts, Const(0, 1)), limit))
         return score
 
     def elaborate(self, platform):
@@ -415,18 +415,19 @@ class ContextPass(wiring.Component):
             norm = Signal(s.norm_bits, name=f"norm_{lane}")
             term = delay(m, enable, weight, 1, f"norm_term_{lane}")
             self._sum(m, norm, self.o.p.norms[lane], term, rising[lane], summing, enable)
+            folded = [
+                weigh(m, exp2, down + held_fold[kv_lane][b], enable, f"folded_{lane}_{b}")
+                for b in range(s.blocks)
+            ]
             for d in range(s.head_dim):
                 b = d // s.block
                 name = f"{lane}_{d}"
-                if d % s.block == 0:
-                    extra = down + held_fold[kv_lane][b]
-                    folded = weigh(m, exp2, extra, enable, f"folded_{lane}_{b}")
                 product = Signal(
                     signed(PROBABILITY_FRACTION + s.cache.bits), name=f"product_{name}"
                 )
                 total = Signal(signed(s.total_bits), name=f"total_{name}")
                 with m.If(enable):
-                    m.d.sync += product.eq(folded * values[kv_lane][d])
+                    m.d.sync += product.eq(folded[b] * values[kv_lane][d])
                 self._sum(
                     m, total, self.o.p.totals[lane][d], product, rescaling[lane][b], summing, enable
                 )

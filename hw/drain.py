@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from intaglio.hw.config import Design, Linear
 from intaglio.hw.formats import BLOCK
+from intaglio.hw.images import ETCHED
 from intaglio.hw.layouts import DrainMode, Layouts, index
 from intaglio.hw.lookup import Sigmoid
 from intaglio.hw.pipeline import delay
@@ -218,17 +219,15 @@ class Drain(wiring.Component):
 
     def _inverses(self, m: Module, job):
         """1/rms of each row of the job's group; 1 where nothing is scaled."""
-        held = [
-            Signal(self.inverse.p.inverse.shape(), name=f"inverse_{g}")
-            for g in range(self.design.chip.groups)
-        ]
+        layout = data.ArrayLayout(self.code, self.rows)
+        held = [Signal(layout, name=f"inverse_{g}") for g in range(self.design.chip.groups)]
         for g, inverse in enumerate(held):
             with m.If(self.inverse.valid & (self.inverse.p.tag == g)):
                 m.d.sync += inverse.eq(self.inverse.p.inverse)
         scaling = (job.mode != DrainMode.EMBED) & (job.mode != DrainMode.RESIDUAL)
-        chosen = Cat(*held).word_select(job.group, len(held[0].as_value()))
+        chosen = Cat(*held).word_select(job.group, layout.size)
         ones = Cat(*[one(self.fmt).as_value()] * self.rows)
-        return data.View(held[0].shape(), Mux(scaling, chosen, ones))
+        return data.View(layout, Mux(scaling, chosen, ones))
 
     def _biases(self, m: Module, enable, job, incoming):
         """Codes of the biases of a pair, when its product is there; None if nothing has one."""
@@ -239,7 +238,7 @@ class Drain(wiring.Component):
             offsets[linear] = offset
             offset += self.design.linear(linear).outputs // 2
         m.submodules.bias = rom = memory.Memory(
-            shape=2 * self.fmt.bits, depth=len(self.bias), init=self.bias
+            shape=2 * self.fmt.bits, depth=len(self.bias), init=self.bias, attrs=ETCHED
         )
         port = rom.read_port()
         start = Signal(range(offset))
@@ -263,7 +262,7 @@ class Drain(wiring.Component):
         half = self.design.model.head_dim // 2
         pair_layout = data.ArrayLayout(self.code, 2)
         m.submodules.rope = rom = memory.Memory(
-            shape=pair_layout.size, depth=len(self.rope), init=self.rope
+            shape=pair_layout.size, depth=len(self.rope), init=self.rope, attrs=ETCHED
         )
         angles = []
         for row in range(self.rows):

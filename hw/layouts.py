@@ -1,6 +1,6 @@
 """Every layout that passes between the units of a chip, from its design."""
 
-from amaranth import unsigned
+from amaranth import Shape, unsigned
 from amaranth.lib import data, enum
 from amaranth.utils import ceil_log2
 
@@ -34,7 +34,7 @@ class Region(enum.Enum, shape=1):
     """Context of the attention, or hidden vector of the feed-forward network."""
 
 
-def index(count: int) -> unsigned:
+def index(count: int) -> Shape:
     """Shape of a number from 0 to ``count - 1``; at least one bit wide."""
     return unsigned(max(ceil_log2(count), 1))
 

@@ -43,23 +43,23 @@ class Lookup(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         table = self.table
-        entry = data.StructLayout({"base": table.base_bits, "rise": signed(table.rise_bits)})
+        layout = data.StructLayout({"base": table.base_bits, "rise": signed(table.rise_bits)})
+        words = [
+            layout.const({"base": base, "rise": rise}).as_bits()
+            for base, rise in zip(table.base, table.rise, strict=True)
+        ]
         m.submodules.entries = entries = memory.Memory(
-            shape=entry,
-            depth=1 << table.index_bits,
-            init=[
-                {"base": base, "rise": rise}
-                for base, rise in zip(table.base, table.rise, strict=True)
-            ],
+            shape=layout.size, depth=1 << table.index_bits, init=words
         )
         port = entries.read_port()
+        entry = data.View(layout, port.data)
         low = delay(m, self.enable, self.x[: table.low_bits], 1, "low")
-        base = delay(m, self.enable, port.data.base, 1, "base")
+        base = delay(m, self.enable, entry.base, 1, "base")
         chord = Signal(signed(table.rise_bits + table.low_bits + 1))
         m.d.comb += [port.addr.eq(self.x[table.low_bits :]), port.en.eq(self.enable)]
         with m.If(self.enable):
             m.d.sync += [
-                chord.eq(port.data.rise * low),
+                chord.eq(entry.rise * low),
                 self.o.eq((base + (chord >> table.low_bits) + (1 << GUARD >> 1)) >> GUARD),
             ]
         return m

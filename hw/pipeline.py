@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 __all__ = ["Streamed", "delay"]
 
 
-def delay(m: Module, enable: Value, value, cycles: int, name: str):
+def delay(m: Module, enable: Value | int, value, cycles: int, name: str):
     """`value` as it was `cycles` enabled cycles ago; zero before that."""
     for n in range(cycles):
         stage = Signal.like(value, name=f"{name}_{n + 1}")
@@ -28,7 +28,7 @@ class Streamed(wiring.Component):
     i: stream.Interface
     o: stream.Interface
 
-    def __init__(self, unit: wiring.Component):
+    def __init__(self, unit):
         self.unit = unit
         members = unit.signature.members
         self._inputs = [name for name in members if name not in ("enable", "o")]

@@ -1,13 +1,10 @@
 """The command line, ``intaglio``."""
 
-import functools
-import inspect
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,14 +13,17 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from intaglio.golden.checkpoint import CheckpointError, load
+from intaglio.fpga.cli import register
+from intaglio.golden.checkpoint import CheckpointError
 from intaglio.golden.etch import Etched, etch
-from intaglio.hw.config import CHIPS, ChipConfig, Design
-from intaglio.hw.formats import ConfigError, element_format, float_format
+from intaglio.golden.load import load
+from intaglio.hw.config import ChipConfig, Design
+from intaglio.hw.formats import ConfigError
 from intaglio.sim import compare as comparison
 from intaglio.sim import doctor as tools
 from intaglio.sim import info as information
 from intaglio.sim.generate import Chip, Generation, generate, prompt_tokens, tokenizer_of
+from intaglio.sim.options import Json, ModelArgument, console, stages, with_chip
 from intaglio.sim.tools import ToolError
 
 __all__ = ["app", "main"]
@@ -34,18 +34,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Etch one transformer into one chip: RTL, its golden model, and its simulation.",
 )
-console = Console(stderr=True)
-
-ModelArgument = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[MODEL]",
-        help="A llama2.c .bin or a Hugging Face folder; the story model that comes along if left "
-        "out.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-FORMATS = "int4 .. int16"
 
 
 class Backend(StrEnum):
@@ -53,60 +41,6 @@ class Backend(StrEnum):
 
     verilator = "verilator"
     golden = "golden"
-
-
-def chip_config(
-    chip: Annotated[str, typer.Option(help=f"Preset: {', '.join(CHIPS)}.")] = "single",
-    weights: Annotated[
-        str | None, typer.Option(help=f"Format of the weights: {FORMATS}, e2m1, e2m3.")
-    ] = None,
-    activations: Annotated[
-        str | None, typer.Option(help=f"Format of the activations: {FORMATS}.")
-    ] = None,
-    kv: Annotated[str | None, typer.Option(help=f"Format of the KV cache: {FORMATS}.")] = None,
-    small_float: Annotated[
-        str | None, typer.Option("--float", help="Small float, such as E8M15.")
-    ] = None,
-    rows: Annotated[int | None, typer.Option(help="Tokens side by side.")] = None,
-    outputs: Annotated[int | None, typer.Option(help="Outputs of the array, N.")] = None,
-    depth: Annotated[int | None, typer.Option(help="Products summed per output, D.")] = None,
-    groups: Annotated[int | None, typer.Option(help="Groups of rows in flight.")] = None,
-    slots: Annotated[int | None, typer.Option(help="Sequences held.")] = None,
-    context: Annotated[int | None, typer.Option(help="Positions held per sequence.")] = None,
-    window: Annotated[int | None, typer.Option(help="Positions between rescalings.")] = None,
-    kv_lanes: Annotated[
-        int | None, typer.Option(help="Key/value heads side by side in the cache.")
-    ] = None,
-) -> ChipConfig:
-    """The chip that the options describe; raises :exc:`ConfigError`."""
-    if chip not in CHIPS:
-        raise ConfigError(f"Unknown chip {chip!r}: choose one of {', '.join(CHIPS)}")
-    formats = {"weights": weights, "activations": activations, "kv": kv}
-    numbers = {
-        "rows": rows, "outputs": outputs, "depth": depth, "groups": groups, "slots": slots,
-        "context": context, "window": window, "kv_lanes": kv_lanes,
-    }  # fmt: skip
-    given: dict[str, Any] = {k: element_format(v) for k, v in formats.items() if v is not None}
-    given |= {k: v for k, v in numbers.items() if v is not None}
-    if small_float is not None:
-        given["small_float"] = float_format(small_float)
-    return replace(CHIPS[chip], **given)
-
-
-def with_chip(command: Callable) -> Callable:
-    """Give `command` the options of `chip_config`, and what comes of them as its first argument."""
-    options = inspect.signature(chip_config).parameters
-    own = list(inspect.signature(command).parameters.values())[1:]
-
-    @functools.wraps(command)
-    def wrapped(**arguments: Any) -> None:
-        chip = chip_config(**{name: arguments.pop(name) for name in options})
-        command(chip, **arguments)
-
-    parameters = [*own, *options.values()]
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    wrapped.__signature__ = inspect.Signature([p.replace(kind=keyword) for p in parameters])  # type: ignore[attr-defined]
-    return wrapped
 
 
 def build_chip(backend: Backend, etched: Etched) -> Chip:
@@ -117,13 +51,8 @@ def build_chip(backend: Backend, etched: Etched) -> Chip:
         return GoldenChip(etched)
     from intaglio.sim.simulator import SimulatedChip
 
-    with console.status("preparing the simulation") as status:
-
-        def report(stage: str) -> None:
-            console.print(f"[dim]{stage}[/]")
-            status.update(stage)
-
-        return SimulatedChip(etched, report)
+    with stages("preparing the simulation") as show:
+        return SimulatedChip(etched, show)
 
 
 def summary(name: str, backend: Backend, design: Design, generation: Generation) -> dict[str, Any]:
@@ -262,6 +191,9 @@ def doctor(as_json: Json = False) -> None:
         Console().print(tools.as_table(found))
     if any(tool.required and not tool.found for tool in found):
         raise typer.Exit(2)
+
+
+register(app)
 
 
 def main() -> None:

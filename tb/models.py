@@ -1,6 +1,7 @@
 """Small random models, for tests that need a shape and not a story."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,15 +26,14 @@ TINY = {
 }  # fmt: skip
 
 
-def random_checkpoint(seed: int = 1, **shape) -> Checkpoint:
+def random_checkpoint(seed: int = 1, **shape: Any) -> Checkpoint:
     """A checkpoint with normal weights; keywords replace those of a tiny shape."""
-    config = ModelConfig(**(TINY | shape))
+    config = ModelConfig(**{**TINY, **shape})
     rng = np.random.default_rng(seed)
     c, stack = config, config.layers
 
-    def normal(*size: int, scale: float | None = None) -> np.ndarray:
-        scale = size[-1] ** -0.5 if scale is None else scale
-        return (rng.normal(size=size) * scale).astype(np.float32)
+    def normal(*size: int, scale: float = 0.0) -> np.ndarray:
+        return (rng.normal(size=size) * (scale or size[-1] ** -0.5)).astype(np.float32)
 
     tensors = {
         "embedding": normal(c.vocab, c.dim, scale=1.0),

@@ -50,7 +50,7 @@ def test_block_accumulate(rows, outputs, depth, bits, fmt, simulator, tmp_path):
     )  # fmt: skip
     largest = [(1 << (b - 1)) - 1 for b in bits]
     inputs, expected = [], []
-    for sums, row_exponents, weight_exponents in tiles(rows, outputs, 32 * np.prod(largest)):
+    for sums, row_exponents, weight_exponents in tiles(rows, outputs, 32 * largest[0] * largest[1]):
         inputs += [
             {
                 "sums": sums[b].tolist(),

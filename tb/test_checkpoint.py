@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from intaglio.golden.checkpoint import Checkpoint, CheckpointError, load
+from intaglio.golden.checkpoint import Checkpoint, CheckpointError
 from intaglio.golden.huggingface import LAYER_NAMES, NAMES
 from intaglio.golden.llama2c import ORDER
+from intaglio.golden.load import load
 from intaglio.golden.tokenizer import load_tokenizer
 from intaglio.tb.models import SHARED, needs_shared, random_checkpoint
 

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from intaglio.golden.checkpoint import load
 from intaglio.golden.chip import GoldenChip
 from intaglio.golden.etch import Etched, etch
 from intaglio.golden.images import images
+from intaglio.golden.load import load
 from intaglio.hw.chip import Chip
 from intaglio.hw.config import ChipConfig, Design
 from intaglio.hw.formats import FloatFormat, element_format

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from intaglio.golden import mx
-from intaglio.golden.checkpoint import load
 from intaglio.golden.chip import GoldenChip
 from intaglio.golden.etch import etch
 from intaglio.golden.images import encode
+from intaglio.golden.load import load
 from intaglio.golden.reference import forward, generate
 from intaglio.golden.tokenizer import load_tokenizer
 from intaglio.hw.config import ChipConfig, Design

@@ -1,0 +1,26 @@
+"""Opening a model, whatever kind of file it is in."""
+
+from pathlib import Path
+
+from intaglio.golden import huggingface, llama2c
+from intaglio.golden.checkpoint import Checkpoint, CheckpointError, validated
+
+__all__ = ["DEFAULT_MODEL", "load"]
+
+DEFAULT_MODEL = Path(__file__).parent / "default_model"
+"""The story model that comes with the project."""
+
+
+def load(path: Path | None) -> Checkpoint:
+    """Read a llama2.c ``.bin``, a Hugging Face folder, or (None) the default model.
+
+    Raises :exc:`CheckpointError`. Pickled files are never opened.
+    """
+    path = DEFAULT_MODEL if path is None else path
+    if path.is_dir():
+        return validated(huggingface.read(path))
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist: name a llama2.c .bin or a model folder")
+    if path.suffix == ".safetensors" or path.name == "config.json":
+        raise CheckpointError(f"{path} is one file of a model: name its folder, {path.parent}")
+    return validated(llama2c.read(path))
