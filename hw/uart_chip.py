@@ -96,6 +96,7 @@ class UARTChip(wiring.Component):
             status.good.eq(deframer.good),
             status.dropped.eq(deframer.dropped),
             status.busy.eq(self.busy),
+            status.signatures.eq(chip.signatures),
             enframer.i.valid.eq(reporting | chip.events.valid),
             enframer.i.p.kind.eq(Mux(reporting, Kind.STATUS, Kind.EVENT)),
             enframer.i.p.payload.eq(
