@@ -1,0 +1,62 @@
+# amaranth: UnusedElaboratable=no
+"""The boards' data: clocks that can be, bits of the right length, pins that are there."""
+
+import pytest
+
+from intaglio.fpga.boards import BOARDS, ECP5PLL, board
+from intaglio.fpga.place import SYNTHESIS
+from intaglio.fpga.top import BoardTop
+from intaglio.hw.formats import ConfigError
+from intaglio.tb.roms import ROMs
+
+EACH = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+CLOCKS = {
+    "ulx3s-85f": 90e6, "ulx3s-25f": 60e6, "ecpix5-85f": 90e6, "icepi-zero": 60e6,
+    "icebreaker": 18e6,
+}  # fmt: skip
+
+
+@EACH
+def test_clock(board):
+    """The oscillator is the board's, the PLL may do what is asked, the frequency is a whole one."""
+    pll = board.pll
+    platform = board.make_platform()
+    assert pll.pin_hz == platform.default_clk_frequency
+    assert pll.hz == CLOCKS[board.name]
+    if isinstance(pll, ECP5PLL):
+        assert pll.hz * pll.input_divider == pll.pin_hz * pll.feedback_divider
+        assert 400e6 <= pll.vco_hz <= 800e6
+        assert pll.pin_hz / pll.input_divider >= 3.125e6
+    else:
+        assert pll.hz == pll.pin_hz * (pll.divf + 1) / (pll.divr + 1) / 2**pll.divq
+        assert 533e6 <= pll.vco_hz <= 1066e6
+
+
+@EACH
+def test_baud_rate(board):
+    assert board.cycles_per_bit >= 4
+    assert abs(board.pll.hz / board.cycles_per_bit / board.baud - 1) < 0.02
+
+
+@EACH
+def test_device_is_the_platform_s(board):
+    platform = board.make_platform()
+    assert (platform.device, platform.family.lower()) == (board.device.name, board.device.family)
+    assert board.device.family in SYNTHESIS
+
+
+@EACH
+def test_top_has_all_pins(board):
+    """The top finds the UART and each LED, and constrains the clock."""
+    plan = board.make_platform().prepare(BoardTop(board, ROMs({"rom": (8, 512)}, seed=1)), "top")
+    suffix = {"ecp5": "lpf", "ice40": "pcf"}[board.device.family]
+    pins = plan.files[f"top.{suffix}"]
+    assert "uart_0__rx__io" in pins
+    assert "uart_0__tx__io" in pins
+    assert pins.lower().count("led") // (2 if suffix == "lpf" else 1) == len(board.leds)
+    assert "frequency" in pins.lower()
+
+
+def test_unknown_board_is_one_sentence():
+    with pytest.raises(ConfigError, match=r"'ulx4s': choose one of ulx3s-85f, .*icebreaker"):
+        board("ulx4s")
