@@ -87,6 +87,16 @@ def _show(report: Report, folder: Path, as_json: bool) -> None:
     )
 
 
+def _refuse_foreign(folder: Path) -> None:
+    """Raise :exc:`ConfigError` if there is something in `folder` that no build has made."""
+    if not folder.exists() or (folder / "design.json").exists():
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: name a folder that is new or empty")
+    if any(folder.iterdir()):
+        raise ConfigError(f"{folder} holds other files: name a folder that is new or empty")
+
+
 @with_chip
 def bitstream(
     chip: ChipConfig,
@@ -104,11 +114,7 @@ def bitstream(
     target = board_named(board)
     checkpoint = load(model or model_of(target))
     folder = output or Path(target.name)
-    if folder.exists() and not (folder / "design.json").exists():
-        if not folder.is_dir():
-            raise ConfigError(f"{folder} is a file: name a folder that is new or empty")
-        if any(folder.iterdir()):
-            raise ConfigError(f"{folder} holds other files: name a folder that is new or empty")
+    _refuse_foreign(folder)
     etched = compile_model(checkpoint, Design(checkpoint.config, chip))
     with stages(f"building for {target.title}") as show:
         report = build(target, etched, folder, show)
@@ -125,6 +131,7 @@ def etch(
     from intaglio.fpga.build import etch_anew
 
     checkpoint = load(model)
+    _refuse_foreign(output)
     with stages("etching") as show:
         report = etch_anew(folder, checkpoint, output, show)
     _show(report, output, as_json)

@@ -10,12 +10,13 @@ import pytest
 from intaglio.fpga import tools
 from intaglio.fpga.boards import BOARDS, ICE40PLL
 from intaglio.fpga.build import design_of, write_design
-from intaglio.fpga.expect import Expected
+from intaglio.fpga.expect import Expected, expect
 from intaglio.fpga.place import pack, place
 from intaglio.fpga.report import Report, report_on
 from intaglio.hw.config import ChipConfig
 from intaglio.hw.formats import FloatFormat, element_format
 from intaglio.sim import cli
+from intaglio.sim.simulator import SimulatedChip
 from intaglio.sim.tools import ToolError
 from intaglio.tb.models import random_etched
 from intaglio.tb.roms import ROMs
@@ -39,8 +40,10 @@ def test_small_design_to_a_bitstream(tmp_path):
     report_on(BOARD, "roms", {}, tmp_path, 512, expected).save(tmp_path)
     report = Report.load(tmp_path)
     assert report.used["block_ram"] == 2
+    device = BOARD.device
     assert report.available == {
-        "lut": 5280, "dsp": 8, "block_ram": 30, "spram": 4, "ff": 5280,
+        "lut": device.logic, "dsp": device.dsp, "block_ram": device.block_rams, "spram": 4,
+        "ff": device.logic,
     }  # fmt: skip
     assert 16 <= report.used["ff"] <= report.used["lut"] < 100
     assert report.fmax_mhz > report.clock_mhz == 18
@@ -106,3 +109,19 @@ def test_foreign_folder_is_left_alone(tmp_path, monkeypatch, capsys):
     assert exited.value.code == 2
     assert "holds other files" in " ".join(capsys.readouterr().err.split())
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_expected_cycles():
+    """One sequence alone takes what its steps take; two in flight take less for each token."""
+    etched = random_etched(ChipConfig(groups=2))
+    expected = expect(etched, lambda stage: None)
+    chip, token = SimulatedChip(etched), 1
+    before = chip.cycles
+    for position in range(24):
+        made = chip.feed(0, position, token, True)
+        assert made is not None
+        token = made
+    assert (expected.positions, expected.slots) == (24, 2)
+    assert expected.one == round((chip.cycles - before) / 24, 1)
+    assert 0.5 * expected.one <= expected.all < 0.95 * expected.one
+    assert expected.tokens_per_second(1e6) == (1e6 / expected.one, 1e6 / expected.all)
