@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.hw.config import ChipConfig
-from intaglio.hw.formats import ConfigError, FloatFormat, element_format
+from intaglio.hw.formats import ConfigError, FloatFormat
 from intaglio.sim.tools import ToolError
 
 __all__ = ["BOARDS", "ECP5PLL", "ICE40PLL", "Board", "Device", "board", "model_of"]
@@ -130,14 +130,10 @@ class Board:
             raise ToolError("amaranth-boards is missing: pip install 'intaglio[fpga]'") from error
 
 
-def _leds(resource: str = "led") -> dict[str, tuple[str, int, str]]:
-    return {name: (resource, n, "") for n, name in enumerate(("alive", "busy", "dropped"))}
+LEDS = {name: ("led", number, "") for number, name in enumerate(("alive", "busy", "dropped"))}
+"""The first three of a row."""
 
-
-SMALL = ChipConfig(
-    outputs=4, depth=4, kv_lanes=1, window=16, small_float=FloatFormat(8, 10),
-    kv=element_format("int8"),
-)  # fmt: skip
+SMALL = ChipConfig(outputs=4, depth=4, kv_lanes=1, window=16, small_float=FloatFormat(8, 10))
 """For 28 multipliers."""
 LEAST = ChipConfig(outputs=2, depth=2, kv_lanes=1, window=8, small_float=FloatFormat(8, 10))
 """For 8 multipliers."""
@@ -152,7 +148,7 @@ BOARDS = {
             device=LFE5U_85F,
             pll=ECP5PLL(25_000_000, 5, 18, 7),
             usb=FT231X,
-            leds=_leds(),
+            leds=LEDS,
             programmer=("--board", "ulx3s"),
         ),
         Board(
@@ -162,7 +158,7 @@ BOARDS = {
             device=LFE5U_25F,
             pll=ECP5PLL(25_000_000, 5, 12, 10),
             usb=FT231X,
-            leds=_leds(),
+            leds=LEDS,
             programmer=("--board", "ulx3s"),
             chip=SMALL,
         ),
@@ -185,7 +181,7 @@ BOARDS = {
             device=LFE5U_25F,
             pll=ECP5PLL(50_000_000, 5, 6, 10),
             usb=FT231X,
-            leds=_leds(),
+            leds=LEDS,
             programmer=("--board", "icepi-zero"),
             chip=SMALL,
         ),

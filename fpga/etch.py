@@ -87,7 +87,10 @@ def etch_into(folder: Path, family: str, memories: Memories) -> int:
     text = (folder / f"top.{suffix}").read_text()
     known = json.loads((folder / "columns.json").read_text())
     if known["placed"] != _digest(text):
-        raise ToolError(f"{folder / 'columns.json'} does not belong to the design that is placed")
+        raise ToolError(
+            f"{folder / 'columns.json'} does not belong to the design that is placed: remove it, "
+            "if that was placed by hand"
+        )
     shapes = {name: (words, width) for name, (words, width) in known["memories"].items()}
     if shapes != {name: memory.shape for name, memory in memories.items()}:
         raise ToolError(f"{folder / 'columns.json'} belongs to memories of other shapes")
