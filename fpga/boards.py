@@ -110,8 +110,12 @@ class Board:
     """What is etched unless the user says otherwise."""
     model: str | None = None
     """The checkpoint that is etched; None is the one that comes along."""
-    seed: int = 1
-    """Seed of the placement."""
+    synth_options: str = ""
+    """Options of Yosys's ``synth_ecp5`` or ``synth_ice40``."""
+    place_options: str = "--seed 1"
+    """Options of nextpnr."""
+    script_after_read: str = ""
+    """Yosys commands between reading the RTL and synthesis; none may change what it does."""
 
     @property
     def cycles_per_bit(self) -> int:
@@ -197,6 +201,7 @@ BOARDS = {
             programmer=("--board", "ice40_generic"),
             persist=(),
             chip=LEAST,
+            synth_options="-dsp",
         ),
     )
 }  # fmt: skip

@@ -17,8 +17,6 @@ PLACED = {"ecp5": "config", "ice40": "asc"}
 """Suffix of the placed design, by family."""
 BITSTREAM = {"ecp5": "bit", "ice40": "bin"}
 """Suffix of the bitstream, by family."""
-SYNTHESIS = {"ecp5": "", "ice40": "-dsp"}
-"""Options of Yosys's ``synth_ecp5`` and ``synth_ice40``."""
 
 MADE = ("top.report.json", "top.tim", "columns.json", "report.json")
 """What a build that fails must not leave from one before, but for the design and bitstream."""
@@ -95,8 +93,9 @@ def place(board: Board, core: Core, folder: Path, show: Show) -> Timing:
         BoardTop(board, core),
         "top",
         emit_src=False,
-        synth_opts=SYNTHESIS[family],
-        nextpnr_opts=f"--report top.report.json --seed {board.seed}",
+        synth_opts=board.synth_options,
+        nextpnr_opts=f"--report top.report.json {board.place_options}",
+        script_after_read=board.script_after_read,
     )
     plan.extract(folder)
     placed = folder / f"top.{PLACED[family]}"

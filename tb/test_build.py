@@ -82,7 +82,9 @@ def test_native_tools_are_preferred_and_failures_are_told(tmp_path, monkeypatch)
     assert str(found) == "yosys 0.99+12"
     assert not tools.find("icepack").native
     with pytest.raises(ToolError, match=r"exit code 255 in .*: Failed to expand region"):
-        place(replace(BOARD, seed=7), ROMs(SMALL, seed=1), build, lambda stage: None)
+        place(
+            replace(BOARD, place_options="--seed 7"), ROMs(SMALL, seed=1), build, lambda stage: None
+        )
     # What native tools need is there; the script runs the same programs.
     assert {"top.il", "top.ys", "top.pcf"} <= {path.name for path in build.iterdir()}
     assert "--seed 7" in (build / "build_top.sh").read_text()
