@@ -5,12 +5,13 @@ BIN := .venv/bin
 PARTS := hw golden sim tb fpga
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check icarus clean
+.PHONY: help run test check icarus boards clean
 
 help:
 	@echo "make run    a story out of the simulated chip"
 	@echo "make test   lint, types, and all tests"
 	@echo "make check  lint and types alone"
+	@echo "make boards bitstreams for every board (hours), and the README's table of them"
 	@echo "make clean  forget .venv and build"
 
 # The package map is in pyproject.toml; an installation lasts until that changes.
@@ -52,6 +53,9 @@ icarus:
 
 test: check icarus
 	$(BIN)/pytest
+
+boards: .venv/dev
+	$(BIN)/python -m intaglio.fpga.results $(BOARD)
 
 clean:
 	rm -rf .venv build

@@ -1,32 +1,39 @@
 """The chip in numpy: the exact arithmetic of the RTL, independent of rows, groups and timing."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from intaglio.golden import attention, mx
 from intaglio.golden.drain import gate, rotate, scale
 from intaglio.golden.etch import Etched
-from intaglio.golden.matmul import matmul
+from intaglio.golden.matmul import block_accumulate, matmul_array
 from intaglio.golden.norm import inverse_rms
 from intaglio.golden.small_float import add, convert
 from intaglio.hw.config import Linear
 from intaglio.hw.formats import E8M0_BIAS
+from intaglio.hw.protocol import Tap
 
 __all__ = ["GoldenChip"]
 
 Quantised = tuple[np.ndarray, np.ndarray]
+Observer = Callable[[Tap, np.ndarray], None]
 
 
 class GoldenChip:
     """An etched model with its KV cache; tokens of a slot are fed in order of position.
 
     Every method that takes several tokens gives exactly what it would give for one at a time.
+
+    `observe` is shown what passes each tap, in the order of the program: sums (blocks, tokens,
+    outputs) at the array, small-float values (tokens, ...) elsewhere; weights are not shown.
     """
 
     cycles = 0
     """Golden arithmetic has no clock."""
 
-    def __init__(self, etched: Etched):
-        self.etched = etched
+    def __init__(self, etched: Etched, observe: Observer = lambda tap, values: None):
+        self.etched, self._observe = etched, observe
         design = etched.design
         model = design.model
         cache = (model.layers, design.slots, design.context, model.kv_heads, design.head_blocks)
@@ -47,17 +54,22 @@ class GoldenChip:
         e, chip = self.etched, self.etched.design.chip
         fmt = chip.small_float
         positions = start + np.arange(len(tokens))
-        x = self.embed(tokens)
+        x = self._drained(self.embed(tokens))
+        self._observe(Tap.EMBEDDING, x)
         for layer in range(e.design.model.layers):
             rms = inverse_rms(fmt, x, e.inverse_dim, e.eps)
             context = self._attention(layer, slot, positions, self._quantise(x), rms)
-            x = add(fmt, x, self._linear(Linear.O, layer, self._quantise(context)))
+            x = self._drained(add(fmt, x, self._linear(Linear.O, layer, self._quantise(context))))
             rms = inverse_rms(fmt, x, e.inverse_dim, e.eps)
             pairs = self._linear(Linear.GATE_UP, layer, self._quantise(x), rms)
-            hidden = gate(fmt, pairs.reshape(len(x), -1, 2))
-            x = add(fmt, x, self._linear(Linear.DOWN, layer, self._quantise(hidden)))
+            hidden = self._drained(gate(fmt, pairs.reshape(len(x), -1, 2)))
+            x = self._drained(add(fmt, x, self._linear(Linear.DOWN, layer, self._quantise(hidden))))
         rms = inverse_rms(fmt, x, e.inverse_dim, e.eps)
-        return self._linear(Linear.HEAD, 0, self._quantise(x), rms)
+        return self._drained(self._linear(Linear.HEAD, 0, self._quantise(x), rms))
+
+    def _drained(self, x: np.ndarray) -> np.ndarray:
+        self._observe(Tap.DRAIN, x)
+        return x
 
     def embed(self, tokens: np.ndarray) -> np.ndarray:
         """Residual stream (n, dim) that tokens (n,) begin with."""
@@ -73,8 +85,10 @@ class GoldenChip:
         self, linear: Linear, layer: int, x: Quantised, rms: np.ndarray | None = None
     ) -> np.ndarray:
         chip, matrix = self.etched.design.chip, self.etched.matrices[linear]
-        weights = matrix.integers[layer], matrix.exponents[layer]
-        y = matmul(chip.small_float, chip.activations, x, chip.weights, weights)
+        sums = matmul_array(x[0], matrix.integers[layer])
+        self._observe(Tap.ARRAY, sums)
+        fraction_bits = chip.activations.fraction_bits + chip.weights.fraction_bits
+        y = block_accumulate(chip.small_float, sums, x[1], matrix.exponents[layer], fraction_bits)
         bias = None if matrix.bias is None else matrix.bias[layer]
         inverse = np.ones((len(y), 1)) if rms is None else rms[:, None]
         return scale(chip.small_float, y, inverse, bias)
@@ -96,11 +110,13 @@ class GoldenChip:
 
         def rotated(heads: np.ndarray) -> np.ndarray:
             pairs = heads.reshape(*heads.shape[:-1], -1, 2)
-            return head_blocks(rotate(fmt, pairs, np.broadcast_to(rope, pairs.shape)))
+            return rotate(fmt, pairs, np.broadcast_to(rope, pairs.shape)).reshape(heads.shape)
 
-        queries = mx.quantise(chip.activations, rotated(q))
-        for kind, heads in (("k", rotated(k)), ("v", head_blocks(v))):
-            integers, exponents = mx.quantise(chip.kv, heads)
+        q, k = rotated(q), rotated(k)
+        self._drained(np.concatenate([q, k, v], axis=2))
+        queries = mx.quantise(chip.activations, head_blocks(q))
+        for kind, heads in (("k", k), ("v", v)):
+            integers, exponents = mx.quantise(chip.kv, head_blocks(heads))
             self._integers[kind][layer, slot, positions] = integers
             self._exponents[kind][layer, slot, positions] = exponents
 
@@ -112,4 +128,6 @@ class GoldenChip:
         s = attention.scores(chip.activations, *queries, chip.kv, *keys)
         masked = np.arange(s.shape[1]) > positions[:, None]
         s[masked] = attention.LOWEST
-        return attention.attend(fmt, s, chip.window, chip.kv, *values).reshape(len(y), -1)
+        context = attention.attend(fmt, s, chip.window, chip.kv, *values).reshape(len(y), -1)
+        self._observe(Tap.ATTENTION, context)
+        return context

@@ -8,7 +8,7 @@ from intaglio.hw.config import LAYER_LINEARS, Design, Linear
 from intaglio.hw.formats import ElementFormat
 from intaglio.hw.images import Images
 
-__all__ = ["encode", "images", "pack_words", "weight_words"]
+__all__ = ["encode", "images", "pack_words", "weight_fields", "weight_words"]
 
 
 def encode(element: ElementFormat, integers: np.ndarray) -> np.ndarray:
@@ -35,24 +35,34 @@ def pack_words(*fields: tuple[np.ndarray, int]) -> list[int]:
     return [int.from_bytes(word.tobytes(), "little") for word in packed]
 
 
-def weight_words(
+def weight_fields(
     design: Design, linear: Linear, integers: np.ndarray, exponents: np.ndarray
-) -> list[int]:
-    """Words of one linear layer: tile by tile, block by block, slice by slice.
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the words of one linear layer hold: tile by tile, block by block, slice by slice.
 
-    integers (outputs, blocks, 32), exponents (outputs, blocks); padded outputs are zero.
+    integers (outputs, blocks, 32), exponents (outputs, blocks) -> (words, outputs * depth) of the
+    array, (words, exponents per word); padded outputs are zero.
     """
     chip, shape, words = design.chip, design.linear(linear), design.words_per_block
     missing = shape.tiles * chip.outputs - shape.outputs
-    codes = np.pad(encode(chip.weights, integers), ((0, missing), (0, 0), (0, 0)))
-    codes = codes.reshape(shape.tiles, chip.outputs, shape.blocks, words, chip.depth)
-    codes = codes.transpose(0, 2, 3, 1, 4).reshape(shape.words, -1)
+    elements = np.pad(integers, ((0, missing), (0, 0), (0, 0)))
+    elements = elements.reshape(shape.tiles, chip.outputs, shape.blocks, words, chip.depth)
+    elements = elements.transpose(0, 2, 3, 1, 4).reshape(shape.words, -1)
 
     per_word = design.exponents_per_word
     scales = np.pad(exponents, ((0, missing), (0, 0)))
     scales = scales.reshape(shape.tiles, chip.outputs, shape.blocks).transpose(0, 2, 1)
     scales = np.pad(scales, ((0, 0), (0, 0), (0, per_word * words - chip.outputs)))
-    return pack_words((codes, chip.weights.bits), (scales.reshape(shape.words, per_word), 8))
+    return elements, scales.reshape(shape.words, per_word)
+
+
+def weight_words(
+    design: Design, linear: Linear, integers: np.ndarray, exponents: np.ndarray
+) -> list[int]:
+    """Words of one linear layer, as :func:`weight_fields` arranges them."""
+    chip = design.chip
+    elements, scales = weight_fields(design, linear, integers, exponents)
+    return pack_words((encode(chip.weights, elements), chip.weights.bits), (scales, 8))
 
 
 def _weights(etched: Etched) -> list[int]:

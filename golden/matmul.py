@@ -3,9 +3,9 @@
 import numpy as np
 
 from intaglio.golden import small_float
-from intaglio.hw.formats import E8M0_BIAS, ElementFormat, FloatFormat
+from intaglio.hw.formats import E8M0_BIAS, FloatFormat
 
-__all__ = ["block_accumulate", "matmul", "matmul_array"]
+__all__ = ["block_accumulate", "matmul_array"]
 
 
 def matmul_array(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -34,16 +34,3 @@ def block_accumulate(
     for term in terms[1:]:
         total = small_float.add(fmt, total, term)
     return total
-
-
-def matmul(
-    fmt: FloatFormat, x_format: ElementFormat, x: tuple[np.ndarray, np.ndarray],
-    weight_format: ElementFormat, weights: tuple[np.ndarray, np.ndarray],
-) -> np.ndarray:  # fmt: skip
-    """MX vectors (tokens, blocks, 32) times MX matrix (outputs, blocks, 32) -> (tokens, outputs).
-
-    Vectors and matrix are pairs of integers and exponents, as :func:`mx.quantise` returns them.
-    """
-    sums = matmul_array(x[0], weights[0])
-    fraction_bits = x_format.fraction_bits + weight_format.fraction_bits
-    return block_accumulate(fmt, sums, x[1], weights[1], fraction_bits)

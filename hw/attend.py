@@ -34,6 +34,8 @@ class Attend(wiring.Component):
         To and from the cache.
     writes : ``Out(stream.Signature(write))``
         Quantised contexts, to the inner region of the activation store.
+    contexts : ``Out(Signature({valid, payload: shape.context_pair}))``
+        A tap on what leaves the engine; it cannot be made to wait.
     """
 
     jobs: stream.Interface
@@ -43,6 +45,7 @@ class Attend(wiring.Component):
     value_reads: stream.Interface
     values: stream.Interface
     writes: stream.Interface
+    contexts: wiring.PureInterface
 
     def __init__(self, design: Design, layouts: Layouts, shape: AttentionShape, *, queries, write):
         self.design, self.layouts, self.shape = design, layouts, shape
@@ -54,6 +57,9 @@ class Attend(wiring.Component):
             "value_reads": Out(stream.Signature(layouts.cache_address)),
             "values": In(stream.Signature(shape.values)),
             "writes": Out(stream.Signature(write)),
+            "contexts": Out(
+                wiring.Signature({"valid": Out(1), "payload": Out(shape.context_pair)})
+            ),
         })
 
     def elaborate(self, platform):
@@ -65,6 +71,10 @@ class Attend(wiring.Component):
         connect(m, flipped(self.values), engine.values)
         self._send(m, engine.jobs)
         self._quantise(m, engine.o)
+        m.d.comb += [
+            self.contexts.valid.eq(engine.o.valid & engine.o.ready),
+            self.contexts.payload.eq(engine.o.payload),
+        ]
         return m
 
     def _send(self, m: Module, jobs) -> None:

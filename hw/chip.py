@@ -1,6 +1,6 @@
 """The chip: instances and connections."""
 
-from amaranth import Module
+from amaranth import Module, Mux
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -18,9 +18,11 @@ from intaglio.hw.images import Images
 from intaglio.hw.kv_cache import KVCache
 from intaglio.hw.layouts import DrainMode, Layouts, Region
 from intaglio.hw.norm import Norm
+from intaglio.hw.protocol import Tap
 from intaglio.hw.quantiser import BlockExponent, Quantiser, pairs_layout
 from intaglio.hw.sampler import Sampler
 from intaglio.hw.sequencer import Sequencer
+from intaglio.hw.signature import StreamSignature
 from intaglio.hw.weights import EtchedROM
 
 __all__ = ["Chip"]
@@ -43,11 +45,15 @@ class Chip(wiring.Component):
         See :class:`~intaglio.hw.host.HostLink`.
     logits : ``Out(Signature({valid, payload: {pairs, last, group}}))``
         A tap on the way to the sampler, for measurements; it cannot be made to wait.
+    signatures : ``Out(ArrayLayout(32, len(Tap)))``
+        What has passed each :class:`~intaglio.hw.protocol.Tap` since reset; of all rows' values,
+        those of row 0.
     """
 
     commands: stream.Interface
     events: stream.Interface
     logits: wiring.PureInterface
+    signatures: data.View
 
     def __init__(self, design: Design, images: Images):
         self.design, self.images = design, images
@@ -72,6 +78,7 @@ class Chip(wiring.Component):
             "commands": In(stream.Signature(layouts.command)),
             "events": Out(stream.Signature(layouts.event)),
             "logits": Out(wiring.Signature({"valid": Out(1), "payload": Out(logits)})),
+            "signatures": Out(data.ArrayLayout(32, len(Tap))),
         })
 
     def elaborate(self, platform):
@@ -86,7 +93,24 @@ class Chip(wiring.Component):
         drain = self._array(m, sequencer)
         self._write_back(m, sequencer, drain)
         self._sample(m, sequencer, drain)
+        self._sign_drain(m, drain)
         return m
+
+    def _sign(self, m: Module, tap: Tap, moved, payload) -> None:
+        """Give `tap` its signature."""
+        m.submodules[f"signature_{tap.name.lower()}"] = unit = StreamSignature(len(payload))
+        m.d.comb += [
+            unit.moved.eq(moved),
+            unit.payload.eq(payload),
+            self.signatures[tap].eq(unit.o),
+        ]
+
+    def _sign_drain(self, m: Module, drain: Drain) -> None:
+        """What leaves the drain by either way; never by both at once."""
+        pairs, logits = drain.o, drain.logits
+        moved = (pairs.valid & pairs.ready) | (logits.valid & logits.ready)
+        chosen = Mux(logits.valid, logits.p.pairs[0].as_value(), pairs.p.pairs[0].as_value())
+        self._sign(m, Tap.DRAIN, moved, chosen)
 
     def _array(self, m: Module, sequencer: Sequencer) -> Drain:
         """Embedding, weights and activations through the array to the drain."""
@@ -130,6 +154,12 @@ class Chip(wiring.Component):
         connect(m, accumulate.o, drain.results)
         connect(m, embed.o, drain.embedding)
         connect(m, activations.done, sequencer.stored)
+        for tap, port, payload in (
+            (Tap.WEIGHTS, weights.o, weights.o.payload),
+            (Tap.EMBEDDING, embed.o, embed.o.p[0]),
+            (Tap.ARRAY, array.o, array.o.p.sums[0]),
+        ):
+            self._sign(m, tap, port.valid & port.ready, payload.as_value())
         return drain
 
     def _write_back(self, m: Module, sequencer: Sequencer, drain: Drain) -> None:
@@ -230,6 +260,8 @@ class Chip(wiring.Component):
         connect(m, attend.value_reads, cache.value_reads)
         connect(m, cache.values, attend.values)
         connect(m, attend.writes, writes)
+        context = attend.contexts
+        self._sign(m, Tap.ATTENTION, context.valid, context.payload.pair.as_value())
 
     def _sample(self, m: Module, sequencer: Sequencer, drain: Drain) -> None:
         chip, layouts = self.design.chip, self.layouts

@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from intaglio.hw.config import Design, Linear
 from intaglio.hw.formats import BLOCK
+from intaglio.hw.images import ETCHED
 from intaglio.hw.layouts import DrainMode, Layouts, index
 from intaglio.hw.lookup import Sigmoid
 from intaglio.hw.pipeline import delay
@@ -243,7 +244,7 @@ class Drain(wiring.Component):
             offsets[linear] = offset
             offset += self.design.linear(linear).outputs // 2
         m.submodules.bias = rom = memory.Memory(
-            shape=2 * self.fmt.bits, depth=len(self.bias), init=self.bias
+            shape=2 * self.fmt.bits, depth=len(self.bias), init=self.bias, attrs=ETCHED
         )
         port = rom.read_port()
         start = Signal(range(offset))
@@ -268,7 +269,7 @@ class Drain(wiring.Component):
         half = self.design.model.head_dim // 2
         pair_layout = data.ArrayLayout(self.code, 2)
         m.submodules.rope = rom = memory.Memory(
-            shape=pair_layout.size, depth=len(self.rope), init=self.rope
+            shape=pair_layout.size, depth=len(self.rope), init=self.rope, attrs=ETCHED
         )
         angles = []
         for row in range(self.rows):

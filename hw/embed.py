@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from intaglio.hw.formats import BLOCK, E8M0_BIAS, ElementFormat, FloatFormat
+from intaglio.hw.images import ETCHED
 from intaglio.hw.pipeline import delay
 from intaglio.hw.quantiser import pairs_layout
 from intaglio.hw.small_float import FloatConvert, float_layout
@@ -54,10 +55,10 @@ class Embed(wiring.Component):
         element = self.element
         pairs_per_token, blocks = self.dim // 2, -(-self.dim // BLOCK)
         m.submodules.embedding = pairs = memory.Memory(
-            shape=2 * element.bits, depth=len(self.pairs), init=self.pairs
+            shape=2 * element.bits, depth=len(self.pairs), init=self.pairs, attrs=ETCHED
         )
         m.submodules.embedding_exponents = exponents = memory.Memory(
-            shape=8, depth=len(self.exponents), init=self.exponents
+            shape=8, depth=len(self.exponents), init=self.exponents, attrs=ETCHED
         )
         pair_port, exponent_port = pairs.read_port(), exponents.read_port()
 

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Images"]
+__all__ = ["ETCHED", "Images"]
+
+ETCHED = {"ram_style": "block"}
+"""Attribute of every etched memory: block RAM, however small, so that it can be etched anew."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hw.formats import ElementFormat
+from intaglio.hw.images import ETCHED
 from intaglio.hw.pipeline import delay
 
 __all__ = ["EtchedROM", "decode", "word_layout"]
@@ -80,7 +81,7 @@ class EtchedROM(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.weights = rom = memory.Memory(
-            shape=self.word.size, depth=len(self.image), init=self.image
+            shape=self.word.size, depth=len(self.image), init=self.image, attrs=ETCHED
         )
         port = rom.read_port()
         # The memory answers late in its cycle; a register follows it.

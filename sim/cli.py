@@ -1,30 +1,43 @@
 """The command line, ``intaglio``."""
 
-import functools
-import inspect
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from intaglio.fpga.boards import board as board_named
+from intaglio.fpga.boards import model_of
+from intaglio.fpga.cli import Link, connect, register
 from intaglio.golden.checkpoint import CheckpointError
 from intaglio.golden.etch import Etched, etch
 from intaglio.golden.load import load
-from intaglio.hw.config import CHIPS, ChipConfig, Design
-from intaglio.hw.formats import ConfigError, element_format, float_format
+from intaglio.hw.config import ChipConfig, Design
+from intaglio.hw.formats import ConfigError
 from intaglio.sim import compare as comparison
 from intaglio.sim import doctor as tools
 from intaglio.sim import info as information
 from intaglio.sim.generate import Chip, Generation, generate, prompt_tokens, tokenizer_of
+from intaglio.sim.options import (
+    AnyBoardOption,
+    Json,
+    ModelArgument,
+    PortOption,
+    SimulateOption,
+    console,
+    stages,
+    with_chip,
+)
 from intaglio.sim.tools import ToolError
 
 __all__ = ["app", "main"]
@@ -35,18 +48,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Etch one transformer into one chip: RTL, its golden model, and its simulation.",
 )
-console = Console(stderr=True)
-
-ModelArgument = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[MODEL]",
-        help="A llama2.c .bin or a Hugging Face folder; the story model that comes along if left "
-        "out.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-FORMATS = "int4 .. int16"
 
 
 class Backend(StrEnum):
@@ -56,92 +57,52 @@ class Backend(StrEnum):
     golden = "golden"
 
 
-def chip_config(
-    chip: Annotated[str, typer.Option(help=f"Preset: {', '.join(CHIPS)}.")] = "single",
-    weights: Annotated[
-        str | None, typer.Option(help=f"Format of the weights: {FORMATS}, e2m1, e2m3.")
-    ] = None,
-    activations: Annotated[
-        str | None, typer.Option(help=f"Format of the activations: {FORMATS}.")
-    ] = None,
-    kv: Annotated[str | None, typer.Option(help=f"Format of the KV cache: {FORMATS}.")] = None,
-    small_float: Annotated[
-        str | None, typer.Option("--float", help="Small float, such as E8M15.")
-    ] = None,
-    rows: Annotated[int | None, typer.Option(help="Tokens side by side.")] = None,
-    outputs: Annotated[int | None, typer.Option(help="Outputs of the array, N.")] = None,
-    depth: Annotated[int | None, typer.Option(help="Products summed per output, D.")] = None,
-    groups: Annotated[int | None, typer.Option(help="Groups of rows in flight.")] = None,
-    slots: Annotated[int | None, typer.Option(help="Sequences held.")] = None,
-    context: Annotated[int | None, typer.Option(help="Positions held per sequence.")] = None,
-    window: Annotated[int | None, typer.Option(help="Positions between rescalings.")] = None,
-    kv_lanes: Annotated[
-        int | None, typer.Option(help="Key/value heads side by side in the cache.")
-    ] = None,
-) -> ChipConfig:
-    """The chip that the options describe; raises :exc:`ConfigError`."""
-    if chip not in CHIPS:
-        raise ConfigError(f"Unknown chip {chip!r}: choose one of {', '.join(CHIPS)}")
-    formats = {"weights": weights, "activations": activations, "kv": kv}
-    numbers = {
-        "rows": rows, "outputs": outputs, "depth": depth, "groups": groups, "slots": slots,
-        "context": context, "window": window, "kv_lanes": kv_lanes,
-    }  # fmt: skip
-    given: dict[str, Any] = {k: element_format(v) for k, v in formats.items() if v is not None}
-    given |= {k: v for k, v in numbers.items() if v is not None}
-    if small_float is not None:
-        given["small_float"] = float_format(small_float)
-    return replace(CHIPS[chip], **given)
-
-
-def with_chip(command: Callable) -> Callable:
-    """Give `command` the options of `chip_config`, and what comes of them as its first argument."""
-    options = inspect.signature(chip_config).parameters
-    own = list(inspect.signature(command).parameters.values())[1:]
-
-    @functools.wraps(command)
-    def wrapped(**arguments: Any) -> None:
-        chip = chip_config(**{name: arguments.pop(name) for name in options})
-        command(chip, **arguments)
-
-    parameters = [*own, *options.values()]
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    wrapped.__signature__ = inspect.Signature([p.replace(kind=keyword) for p in parameters])  # type: ignore[attr-defined]
-    return wrapped
-
-
-def build_chip(backend: Backend, etched: Etched) -> Chip:
+@contextmanager
+def chip_of(backend: Backend | Link, etched: Etched) -> Iterator[Chip]:
     """The chip that computes; stages are shown as they run."""
+    if isinstance(backend, Link):
+        with connect(backend, etched) as chip:
+            yield chip
+        return
     if backend is Backend.golden:
         from intaglio.golden.chip import GoldenChip
 
-        return GoldenChip(etched)
+        yield GoldenChip(etched)
+        return
     from intaglio.sim.simulator import SimulatedChip
 
-    with console.status("preparing the simulation") as status:
-
-        def report(stage: str) -> None:
-            console.print(f"[dim]{stage}[/]")
-            status.update(stage)
-
-        return SimulatedChip(etched, report)
+    with stages("preparing the simulation") as show:
+        chip = SimulatedChip(etched, show)
+    yield chip
 
 
-def summary(name: str, backend: Backend, design: Design, generation: Generation) -> dict[str, Any]:
-    """What a run did, ready for JSON."""
+def speed(backend: Backend | Link, generation: Generation, seconds: float) -> dict[str, Any]:
+    """Cycles where they are counted, tokens/s where they mean something."""
+    if isinstance(backend, Link):
+        rate = round(len(generation.cycles) / seconds, 1)
+        return {} if backend.simulate else {"tokens_per_second": rate}
     made = generation.cycles[generation.prompt - 1 :]
-    c = design.chip
     return {
-        "model": name,
-        "backend": backend.value,
-        "formats": f"{c.weights.name}, {c.activations.name}, {c.kv.name}, {c.small_float}",
-        "array": f"{c.rows} x {c.outputs} x {c.depth}",
-        "prompt_tokens": generation.prompt,
-        "generated_tokens": len(generation.generated),
         "cycles": sum(generation.cycles),
         "cycles_per_token": round(sum(made) / len(made), 1) if made else 0.0,
         "first_step_cycles": generation.cycles[0] if generation.cycles else 0,
         "last_step_cycles": generation.cycles[-1] if generation.cycles else 0,
+    }
+
+
+def summary(
+    name: str, backend: Backend | Link, design: Design, generation: Generation, seconds: float
+) -> dict[str, Any]:
+    """What a run did, ready for JSON."""
+    c = design.chip
+    return {
+        "model": name,
+        "backend": str(backend),
+        "formats": f"{c.weights.name}, {c.activations.name}, {c.kv.name}, {c.small_float}",
+        "array": f"{c.rows} x {c.outputs} x {c.depth}",
+        "prompt_tokens": generation.prompt,
+        "generated_tokens": len(generation.generated),
+        **speed(backend, generation, seconds),
     }
 
 
@@ -159,31 +120,44 @@ def run(
     tokenizer: Annotated[
         Path | None, typer.Option(help="Tokenizer, if not the one beside the model.")
     ] = None,
-    backend: Annotated[Backend, typer.Option(help="What computes.")] = Backend.verilator,
+    backend: Annotated[
+        Backend | None, typer.Option(help="What computes, without a board: verilator if left out.")
+    ] = None,
+    board: AnyBoardOption = None,
+    port: PortOption = None,
+    simulate: SimulateOption = False,
     as_json: Json = False,
 ) -> None:
-    """Generate text on the simulated chip.
+    """Generate text on the simulated chip, or on a board.
 
     The text goes to stdout as it is made; everything else goes to stderr.
     """
     if temperature != 0:
         raise ConfigError(f"Only --temperature 0 can be etched so far, not {temperature:g}")
-    checkpoint = load(model)
+    if board is not None and backend is not None:
+        raise ConfigError("Either --board or --backend computes, not both")
+    if board is None and (port is not None or simulate):
+        raise ConfigError("--port and --simulate belong to a board: name it with --board")
+    link = None if board is None else Link(board_named(board), port, simulate)
+    checkpoint = load(model if link is None else model or model_of(link.board))
     design = Design(checkpoint.config, chip)
     steps = design.context if tokens is None else tokens
     if steps > design.context:
         raise ConfigError(f"{steps} tokens do not fit the context of {design.context} positions")
     words = tokenizer_of(checkpoint, tokenizer)
     ids = prompt_tokens(checkpoint, words, prompt, steps)
-    chip_backend = build_chip(backend, etch(checkpoint, design))
+    computes = link or backend or Backend.verilator
     generation = Generation(ids, len(ids))
     text = ""
-    for piece in generate(chip_backend, checkpoint, words, generation, steps):
-        text += piece
-        if not as_json:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-    report = summary(checkpoint.name, backend, design, generation)
+    with chip_of(computes, etch(checkpoint, design)) as chip_backend:
+        start = perf_counter()
+        for piece in generate(chip_backend, checkpoint, words, generation, steps):
+            text += piece
+            if not as_json:
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+        seconds = perf_counter() - start
+    report = summary(checkpoint.name, computes, design, generation, seconds)
     if as_json:
         print(json.dumps({**report, "text": text, "token_ids": generation.tokens}))
         return
@@ -263,6 +237,9 @@ def doctor(as_json: Json = False) -> None:
         Console().print(tools.as_table(found))
     if any(tool.required and not tool.found for tool in found):
         raise typer.Exit(2)
+
+
+register(app)
 
 
 def main() -> None:

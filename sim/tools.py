@@ -3,9 +3,10 @@
 import importlib.util
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["VERILATOR_WAIVERS", "ToolError", "verilator_environment", "verilator_root"]
+__all__ = ["VERILATOR_WAIVERS", "Tool", "ToolError", "verilator_environment", "verilator_root"]
 
 VERILATOR_WAIVERS = [
     "-Wno-WIDTHEXPAND",  # Amaranth leaves the extension of operands to Verilog's rules
@@ -19,6 +20,18 @@ VERILATOR_WAIVERS = [
 
 class ToolError(Exception):
     """A program that is missing or failed; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program: `found` is where, or empty; `advice` says what to do if it is missing."""
+
+    name: str
+    needed_for: str
+    required: bool
+    found: str
+    version: str
+    advice: str
 
 
 def verilator_root() -> Path:

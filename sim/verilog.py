@@ -13,16 +13,29 @@ from intaglio.hw.chip import Chip
 from intaglio.hw.config import Design
 from intaglio.hw.images import Images
 
-__all__ = ["chip_text", "memory_images", "verilog_text", "write"]
+__all__ = [
+    "IMAGES",
+    "chip_text",
+    "image_widths",
+    "memory_images",
+    "read_from_files",
+    "use_bundled_yosys",
+    "verilog_text",
+    "write",
+]
 
 IMAGES = ("weights", "embedding", "embedding_exponents", "rope", "bias")
 """The memories whose contents are read from files of these names, with ``.hex``."""
 
 
+def use_bundled_yosys() -> None:
+    """Have Amaranth take the Yosys that pip installed, so that text is the same everywhere."""
+    os.environ["AMARANTH_USE_YOSYS"] = "builtin"
+
+
 def verilog_text(component: wiring.Component, name: str) -> str:
     """Verilog of `component` as module `name`; the same text on every run."""
-    # The Yosys that pip installed, so that the text does not depend on the machine.
-    os.environ["AMARANTH_USE_YOSYS"] = "builtin"
+    use_bundled_yosys()
     text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
     # `always @*` waits for a change, so that constants would stay undefined in Icarus. Yosys has
     # every such block read a register for that, but initialises it before anything waits.
@@ -30,12 +43,8 @@ def verilog_text(component: wiring.Component, name: str) -> str:
     return text.replace("  reg awake = 0;\n", "  reg awake;\n  initial awake <= 0;\n")
 
 
-def chip_text(design: Design, contents: Images) -> str:
-    """Verilog of a chip as module ``chip``, its etched memories initialised by ``$readmemh``.
-
-    The text depends on the weights by nothing but the names of these files.
-    """
-    text = verilog_text(Chip(design, contents), "chip")
+def read_from_files(text: str) -> str:
+    """`text` with its etched memories initialised by ``$readmemh`` of ``<name>.hex``."""
     for name in IMAGES:
         block = (
             rf"(  reg \[\d+:0\] {name} \[\d+:0\];\n)  initial begin\n(?:    {name}\[.*\n)*  end\n"
@@ -44,19 +53,31 @@ def chip_text(design: Design, contents: Images) -> str:
     return text
 
 
-def memory_images(design: Design, contents: Images) -> dict[str, str]:
-    """Text of each ``.hex`` file: a word per line, as wide as its memory."""
+def chip_text(design: Design, contents: Images) -> str:
+    """Verilog of a chip as module ``chip``, its etched memories initialised by ``$readmemh``.
+
+    The text depends on the weights by nothing but the names of these files.
+    """
+    return read_from_files(verilog_text(Chip(design, contents), "chip"))
+
+
+def image_widths(design: Design) -> dict[str, int]:
+    """Bits of a word of each etched memory."""
     chip = design.chip
     word = chip.outputs * chip.depth * chip.weights.bits + 8 * design.exponents_per_word
-    widths = {
+    return {
         "weights": word,
         "embedding": 2 * chip.weights.bits,
         "embedding_exponents": 8,
         "rope": 2 * chip.small_float.bits,
         "bias": 2 * chip.small_float.bits,
     }
+
+
+def memory_images(design: Design, contents: Images) -> dict[str, str]:
+    """Text of each ``.hex`` file: a word per line, as wide as its memory."""
     files = {}
-    for name, width in widths.items():
+    for name, width in image_widths(design).items():
         if words := getattr(contents, name):
             digits = -(-width // 4)
             files[f"{name}.hex"] = "".join(f"{w:0{digits}x}\n" for w in words)

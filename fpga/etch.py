@@ -1,0 +1,121 @@
+"""A model into a placed and routed design: seconds, where placing takes minutes.
+
+A design is placed with random words in its etched memories, so that every bit of them is there and
+can be found. `columns.json` in the folder of a build says where; a model's words are put there, and
+the bitstream is packed, unpacked again and compared.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from intaglio.fpga import bram
+from intaglio.fpga.place import BITSTREAM, PLACED, bitstream_of, pack
+from intaglio.fpga.tools import find, run
+from intaglio.hw.config import Design
+from intaglio.hw.images import Images
+from intaglio.sim.tools import ToolError
+from intaglio.sim.verilog import IMAGES, image_widths
+
+__all__ = ["bits", "etch_into", "map_columns", "padded", "random_contents"]
+
+UNPACK = {"ecp5": "ecpunpack", "ice40": "iceunpack"}
+
+Memories = Mapping[str, np.ndarray]
+"""Bits (words, width) of each etched memory, by name."""
+
+
+def padded(contents: Images, family: str) -> Images:
+    """`contents` with zeros added to each memory, up to whole columns of its block RAMs."""
+    rows = bram.ROWS[family]
+    words = {name: getattr(contents, name) for name in IMAGES}
+    return replace(contents, **{n: [*w, *[0] * (-len(w) % rows)] for n, w in words.items()})
+
+
+def random_contents(design: Design, contents: Images, seed: int) -> Images:
+    """`contents` with random words; its constants stay."""
+    random = np.random.default_rng(seed)
+    made = {}
+    for name, width in image_widths(design).items():
+        octets, mask = -(-width // 8), (1 << width) - 1
+        count = len(getattr(contents, name))
+        made[name] = [int.from_bytes(random.bytes(octets), "little") & mask for _ in range(count)]
+    return replace(contents, **made)
+
+
+def bits(design: Design, contents: Images) -> Memories:
+    """The memories of `contents`."""
+    widths = image_widths(design)
+    words = {name: getattr(contents, name) for name in IMAGES}
+    return {name: bram.bits_of(w, widths[name]) for name, w in words.items() if w}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def map_columns(folder: Path, family: str, memories: Memories) -> None:
+    """Find the memories in the design placed in `folder`; writes ``columns.json``.
+
+    Raises :exc:`ToolError` if a column of them is not there.
+    """
+    text = (folder / f"top.{PLACED[family]}").read_text()
+    columns = bram.locate(bram.Placed(family, text), memories)
+    (folder / "columns.json").write_text(
+        json.dumps({
+            "placed": _digest(text),
+            "memories": {name: memory.shape for name, memory in memories.items()},
+            "columns": [list(asdict(column).values()) for column in columns],
+        })
+    )
+
+
+def etch_into(folder: Path, family: str, memories: Memories) -> int:
+    """Put `memories` into the design placed in `folder` and make ``chip.bit`` or ``chip.bin``.
+
+    Gives the number of words that were read back from the bitstream and found right. Raises
+    :exc:`ToolError` if the map belongs to another placement or to other memories, or if the
+    bitstream does not hold the words; then there is no bitstream.
+    """
+    suffix = PLACED[family]
+    bitstream = bitstream_of(folder, family)
+    bitstream.unlink(missing_ok=True)
+    text = (folder / f"top.{suffix}").read_text()
+    known = json.loads((folder / "columns.json").read_text())
+    if known["placed"] != _digest(text):
+        raise ToolError(
+            f"{folder / 'columns.json'} does not belong to the design that is placed: remove it, "
+            "if that was placed by hand"
+        )
+    shapes = {name: (words, width) for name, (words, width) in known["memories"].items()}
+    if shapes != {name: memory.shape for name, memory in memories.items()}:
+        raise ToolError(f"{folder / 'columns.json'} belongs to memories of other shapes")
+    columns = [bram.Column(*column) for column in known["columns"]]
+    placed = bram.Placed(family, text)
+    bram.swap(placed, columns, memories)
+    (folder / f"chip.{suffix}").write_text(placed.text())
+    pack(folder, "chip")
+    try:
+        return _verify(folder, family, columns, memories)
+    except ToolError:
+        bitstream.unlink(missing_ok=True)
+        raise
+
+
+def _verify(folder: Path, family: str, columns: list[bram.Column], memories: Memories) -> int:
+    """Unpack the bitstream and compare every word; the number of words."""
+    unpacked = folder / f"unpacked.{PLACED[family]}"
+    bitstream = f"chip.{BITSTREAM[family]}"
+    output = {"ecp5": ["--input", bitstream, "--textcfg"], "ice40": [bitstream]}[family]
+    run(find(UNPACK[family]), [*output, unpacked.name], folder)
+    back = bram.Placed(family, unpacked.read_text())
+    unpacked.unlink()
+    shapes = {name: memory.shape for name, memory in memories.items()}
+    for name, found in bram.read(back, columns, shapes).items():
+        if wrong := int((found != memories[name]).any(axis=1).sum()):
+            raise ToolError(f"{wrong} of {len(found)} words of {name} are wrong in {bitstream}")
+    return sum(map(len, memories.values()))

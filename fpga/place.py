@@ -1,0 +1,133 @@
+"""From a board's top to a placed and routed design, and on to a bitstream."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from intaglio.fpga.boards import Board
+from intaglio.fpga.tools import Program, find, run
+from intaglio.fpga.top import BoardTop, Core
+from intaglio.sim.tools import ToolError
+
+__all__ = ["BITSTREAM", "PLACED", "Timing", "bitstream_of", "commands", "pack", "place", "timing"]
+
+PLACED = {"ecp5": "config", "ice40": "asc"}
+"""Suffix of the placed design, by family."""
+BITSTREAM = {"ecp5": "bit", "ice40": "bin"}
+"""Suffix of the bitstream, by family."""
+
+MADE = ("top.report.json", "top.tim", "columns.json", "report.json")
+"""What a build that fails must not leave from one before, but for the design and bitstream."""
+
+Show = Callable[[str], None]
+"""Is told each stage as it begins."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How fast a placed design is, and its slowest path between two of its registers."""
+
+    fmax_mhz: float
+    wanted_mhz: float
+    start: str
+    end: str
+    delay_ns: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the clock that is wanted is reached."""
+        return self.fmax_mhz >= self.wanted_mhz
+
+    def __str__(self):
+        return (
+            f"{self.fmax_mhz:.1f} MHz of the {self.wanted_mhz:.1f} MHz wanted; the worst path "
+            f"goes from {self.start} to {self.end} and takes {self.delay_ns:.1f} ns"
+        )
+
+
+def bitstream_of(folder: Path, family: str) -> Path:
+    """Where the bitstream of the build in `folder` is, if it has been made."""
+    return folder / f"chip.{BITSTREAM[family]}"
+
+
+def timing(folder: Path) -> Timing:
+    """What nextpnr reports of the design placed in `folder`, for its slowest clock."""
+    report = json.loads((folder / "top.report.json").read_text())
+    clock, fmax = min(
+        report["fmax"].items(), key=lambda item: item[1]["achieved"] / item[1]["constraint"]
+    )
+    edge = f"posedge {clock}"
+    path = next(
+        path["path"]
+        for path in report["critical_paths"]
+        if path["from"] == edge and path["to"] == edge
+    )
+    return Timing(
+        fmax_mhz=fmax["achieved"],
+        wanted_mhz=fmax["constraint"],
+        start=path[0]["from"]["cell"],
+        end=path[-1]["to"]["cell"],
+        delay_ns=sum(arc["delay"] for arc in path),
+    )
+
+
+def commands(folder: Path) -> list[tuple[Program, list[str]]]:
+    """Program and arguments of each step of the build in `folder`: synthesis, place, pack."""
+    steps = json.loads((folder / "build_top.json").read_text())["commands"]
+    return [(find(name), arguments) for name, *arguments in steps]
+
+
+def place(board: Board, core: Core, folder: Path, show: Show) -> Timing:
+    """Synthesise, place and route `core` on `board`; files ``top.*`` in `folder`.
+
+    `folder` can be handed to native tools: ``build_top.sh`` does the same and packs a bitstream.
+    Raises :exc:`ToolError` if a program fails, or if the timing is not met: then no placed design
+    is left.
+    """
+    family = board.device.family
+    platform = board.make_platform()
+    show("generating the RTL")
+    plan = platform.prepare(
+        BoardTop(board, core),
+        "top",
+        emit_src=False,
+        synth_opts=board.synth_options,
+        nextpnr_opts=f"--report top.report.json {board.place_options}",
+        script_after_read=board.script_after_read,
+    )
+    plan.extract(folder)
+    placed = folder / f"top.{PLACED[family]}"
+    for old in (placed, bitstream_of(folder, family), *(folder / name for name in MADE)):
+        old.unlink(missing_ok=True)
+    synthesis, placement, _ = commands(folder)
+    for stage, (program, arguments) in (("synthesis", synthesis), ("place and route", placement)):
+        show(f"{stage}: {program}{'' if program.native else '; its first use takes longer'}")
+        try:
+            run(program, arguments, folder)
+        except ToolError:
+            _refuse_too_large(board, folder)
+            # nextpnr fails when timing is missed, but writes its report.
+            if not (folder / "top.report.json").exists() or timing(folder).met:
+                raise
+    met = timing(folder)
+    if not met.met:
+        placed.unlink(missing_ok=True)
+        raise ToolError(f"{board.title} misses its timing: {met}")
+    return met
+
+
+def _refuse_too_large(board: Board, folder: Path) -> None:
+    """Raise :exc:`ToolError` if nextpnr's log says that the design needs more than there is."""
+    log = folder / "top.tim"
+    counts = re.findall(r"(\w+): +(\d+)/ *(\d+) ", log.read_text()) if log.exists() else []
+    beyond = [f"{used} {cell} of {most}" for cell, used, most in counts if int(used) > int(most)]
+    if beyond:
+        raise ToolError(f"The design is too large for {board.title}: {', '.join(beyond)}")
+
+
+def pack(folder: Path, name: str) -> None:
+    """Make the bitstream of the placed design ``name.config`` or ``name.asc`` in `folder`."""
+    program, arguments = commands(folder)[-1]
+    run(program, [a.replace("top.", f"{name}.") for a in arguments], folder)

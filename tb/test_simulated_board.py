@@ -1,0 +1,157 @@
+"""Boards without the boards: the host software on the UART of a board's simulated top."""
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import serial
+
+from intaglio.fpga import cli as board_cli
+from intaglio.fpga.boards import BOARDS, Board
+from intaglio.fpga.link import BoardChip, LinkError
+from intaglio.fpga.simulate import SimulatedBoard, cell_models
+from intaglio.golden.chip import GoldenChip
+from intaglio.golden.etch import etch
+from intaglio.golden.load import DEFAULT_MODEL
+from intaglio.hw.config import CHIPS, Design
+from intaglio.sim import cli
+from intaglio.tb.models import random_checkpoint
+
+CHIP = "tiny"
+CHECKPOINT = replace(
+    random_checkpoint(layers=1, vocab=512), tokenizer=DEFAULT_MODEL / "tokenizer.json"
+)
+ETCHED = etch(CHECKPOINT, Design(CHECKPOINT.config, CHIPS[CHIP]))
+NOISE = {"ulx3s-85f": 10_000, "icebreaker": 100_000}
+"""Random bytes; each takes the more cycles the faster the clock."""
+PATIENCE = 60.0
+"""Seconds for which the simulated chip may compute on a busy machine."""
+
+
+@pytest.fixture(scope="module", params=["ulx3s-85f", "icebreaker"])
+def board(request):
+    """Data of a board, and the port of its running simulation."""
+    data = BOARDS[request.param]
+    with SimulatedBoard(data, ETCHED) as simulated:
+        yield data, simulated.port
+
+
+def connect(data: Board, port: str) -> BoardChip:
+    return BoardChip(port, data.baud, ETCHED.design, timeout=PATIENCE)
+
+
+def assert_tokens_are_golden(chip: BoardChip, first: int) -> None:
+    """A sequence from its first token to the end of the context, each token fed back."""
+    token, golden = first, GoldenChip(ETCHED)
+    for position in range(ETCHED.design.context):
+        expected = golden.feed(0, position, token, True)
+        assert expected is not None
+        assert chip.feed(0, position, token, True) == expected
+        token = expected
+
+
+def test_tokens_are_golden(board):
+    data, port = board
+    with connect(data, port) as chip:
+        assert_tokens_are_golden(chip, 3)
+        assert chip.retries == 0
+        assert chip.status().dropped == 0
+
+
+def test_hosts_come_and_go(board):
+    data, port = board
+    golden = GoldenChip(ETCHED)
+    for first in (5, 7):
+        with connect(data, port) as chip:
+            assert chip.feed(0, 0, first, True) == golden.feed(0, 0, first, True)
+
+
+def test_noise_does_no_harm(board):
+    """Random bytes: frames are dropped, and the chip goes on as if nothing had been."""
+    data, port = board
+    noise = np.random.default_rng(1).integers(0, 256, NOISE[data.name], np.uint8).tobytes()
+    with serial.Serial(port, data.baud, timeout=1, exclusive=True) as line:
+        for at in range(0, len(noise), 1000):
+            line.write(noise[at : at + 1000])
+            line.read(line.in_waiting)
+        line.flush()
+    with connect(data, port) as chip:
+        assert chip.status().dropped > NOISE[data.name] // 500
+        assert_tokens_are_golden(chip, 11)
+
+
+def test_pulled_cable_is_one_sentence():
+    data = BOARDS["icebreaker"]
+    with SimulatedBoard(data, ETCHED) as simulated:
+        chip = connect(data, simulated.port)
+    with chip, pytest.raises(LinkError, match="was its cable pulled"):
+        chip.feed(0, 0, 3, True)
+
+
+@pytest.fixture
+def intaglio(monkeypatch, capsys):
+    """Run a command line, whose models are all ours: its exit code, stdout and stderr."""
+    monkeypatch.setattr(cli, "load", lambda model: CHECKPOINT)
+    monkeypatch.setattr(board_cli, "load", lambda model: CHECKPOINT)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["intaglio", *arguments])
+        with pytest.raises(SystemExit) as exited:
+            cli.main()
+        code = exited.value.code
+        assert isinstance(code, int)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_run_on_a_board_writes_what_golden_writes(intaglio):
+    arguments = ("run", "--chip", CHIP, "--prompt", "Once", "-n", "20", "--json")
+    answers = []
+    for where in (["--board", "icebreaker", "--simulate"], ["--backend", "golden"]):
+        code, out, err = intaglio(*arguments, *where)
+        assert code == 0, err
+        answers.append(json.loads(out))
+    on_board, golden = answers
+    assert on_board["token_ids"] == golden["token_ids"]
+    assert on_board["text"] == golden["text"]
+    assert on_board["backend"] == "icebreaker, simulated"
+    assert "tokens_per_second" not in on_board
+
+
+def test_selftest_passes(intaglio):
+    code, out, err = intaglio("selftest", "--chip", CHIP, "--board", "icebreaker", "--simulate")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert len(lines) >= 6
+    assert all(line.startswith("pass  ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--board", "ulx4s"], "Unknown board 'ulx4s': choose one of ulx3s-85f"),
+        (["--simulate"], "--port and --simulate belong to a board"),
+        (["--port", "/dev/null"], "--port and --simulate belong to a board"),
+        (["--board", "ulx3s-85f", "--backend", "golden"], "Either --board or --backend"),
+        (["--board", "ulx3s-85f", "--simulate", "--port", "x"], "simulated board has no --port"),
+        (["--board", "ulx3s-85f", "--port", "/dev/no-such-port"], "/dev/no-such-port"),
+        (["--board", "ulx3s-85f"], "No ULX3S with LFE5U-85F is on USB (0403:6015)"),
+    ],
+)
+def test_mistakes_are_one_sentence(arguments, sentence, monkeypatch, intaglio):
+    monkeypatch.setattr("serial.tools.list_ports.comports", lambda: [])
+    code, out, err = intaglio("run", *arguments)
+    assert (code, out) == (2, "")
+    assert sentence in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+def test_models_of_cells_are_those_of_yosys():
+    top = "  SB_SPRAM256KA #(\n  SB_MAC16X (\n"
+    text = cell_models(top)
+    assert text.count("endmodule") == 1
+    assert "module SB_SPRAM256KA (" in text
+    assert cell_models("  LUT4 (\n") == ""
