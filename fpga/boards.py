@@ -134,6 +134,9 @@ class Board:
             raise ToolError("amaranth-boards is missing: pip install 'intaglio[fpga]'") from error
 
 
+SOFT_ATTENTION = "proc; alumacc *.scores *.context"
+"""Keeps the multipliers of the attention engine out of DSP blocks, where the array needs these."""
+
 LEDS = {name: ("led", number, "") for number, name in enumerate(("alive", "busy", "dropped"))}
 """The first three of a row."""
 
@@ -154,6 +157,9 @@ BOARDS = {
             usb=FT231X,
             leds=LEDS,
             programmer=("--board", "ulx3s"),
+            chip=ChipConfig(groups=2, kv_lanes=1, context=128),
+            script_after_read=SOFT_ATTENTION,
+            place_options="--seed 1 --router router2",
         ),
         Board(
             name="ulx3s-25f",

@@ -161,7 +161,7 @@ class Norm(wiring.Component):
         block_done = ending & (step == accumulated)
         scaling = Signal()
         with m.If(block_done):
-            m.d.sync += [vector_start.eq(sums.end), scaling.eq(1)]
+            m.d.sync += [vector_start.eq(sums.end), scaling.eq(sums.end)]
         with m.Elif(enable):
             m.d.sync += scaling.eq(0)
         for row in range(self.rows):

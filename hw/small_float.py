@@ -104,10 +104,12 @@ def pack(m: Module, fmt: FloatFormat, enable: Value, sign: Value, exponent: Valu
     result = Signal(float_layout(fmt), name="packed")
     lowest, tie = x[guard + 1], ~x[:guard].any() if guard else Const(1)
     m.d.comb += [up.eq(x[guard] & (lowest | ~tie)), code.eq(unchecked + rounded[-1])]
-    with m.If(~delay(m, enable, x[-1], 1, "not_zero") | (code < 1)):
+    not_zero = delay(m, enable, x[-1], 1, "not_zero")
+    rounded_sign = delay(m, enable, sign, 1, "rounded_sign")
+    with m.If(~not_zero | (code < 1)):
         m.d.comb += chosen.eq(0)
     with m.Else():
-        m.d.comb += chosen.sign.eq(delay(m, enable, sign, 1, "rounded_sign"))
+        m.d.comb += chosen.sign.eq(rounded_sign)
         with m.If(code > fmt.top):
             m.d.comb += [chosen.exponent.eq(fmt.top), chosen.fraction.eq(-1)]
         with m.Else():
