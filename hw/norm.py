@@ -166,9 +166,7 @@ class Norm(wiring.Component):
             m.d.sync += scaling.eq(0)
         for row in range(self.rows):
             total = self._sum_of_squares(m, row, enable, squares.valid, block_start)
-            running, added = self._finish(
-                m, row, total, sums.exponents[row], vector_start, scaling
-            )
+            running, added = self._finish(m, row, total, sums.exponents[row], vector_start, scaling)
             with m.If(block_done):
                 m.d.sync += running.eq(added)
         return m

@@ -1,4 +1,4 @@
-"""The generated Verilog as others read it: Icarus and Yosys accept it, and names are the design's."""
+"""The generated Verilog as others read it: Icarus and Yosys accept it; names are the design's."""
 
 import re
 import shutil
