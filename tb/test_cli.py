@@ -11,7 +11,7 @@ from intaglio.sim import cli
 from intaglio.tb.models import SHARED, needs_shared
 
 STORIES = SHARED / "models" / "stories260K"
-BEGINNING = "Once upon a time, there was a young boy named James. He loved to play."
+BEGINNING = "Once upon a time, there was a young boy named "
 
 
 @pytest.fixture
@@ -30,10 +30,9 @@ def intaglio(monkeypatch, capsys):
 
 
 def test_text_goes_to_stdout_alone(intaglio):
-    code, out, err = intaglio("run", "--backend", "golden", "-n", "30", "--kv", "int12")
+    code, out, err = intaglio("run", "--backend", "golden", "-n", "30")
     assert code == 0
-    assert len(out) > 60
-    assert BEGINNING.startswith(out[:60])
+    assert out.startswith(BEGINNING)
     assert "cycles" in err
 
 
@@ -93,10 +92,10 @@ def test_compare_the_formats_that_are_named(intaglio):
 
 
 def test_info(intaglio):
-    code, out, _ = intaglio("info", "--json", "--rows", "4")
+    code, out, _ = intaglio("info", "--json", "--depth", "4")
     assert code == 0
     description = json.loads(out)
-    assert description["multipliers"]["array"] == 4 * 16 * 8
+    assert description["multipliers"]["array"] == 32 * 4
     assert description["memory_bits"]["total"] < 3_744_000  # the block RAM of an ECP5-85
     code, out, _ = intaglio("info")
     assert code == 0
