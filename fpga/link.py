@@ -20,6 +20,8 @@ from intaglio.sim.tools import ToolError
 __all__ = ["BoardChip", "LinkError", "Status"]
 
 ATTEMPTS = 3
+WAKE = 16
+"""Zeros that go first: one ends whatever frame was begun, the others outlast a reset."""
 POLL = 0.05
 """Seconds for which a read waits at most."""
 
@@ -66,7 +68,7 @@ class BoardChip:
         self._reader = Reader(sizes_to_host(layouts))
         self._serial = self._open(baud)
         try:
-            self._write(b"\0")  # ends whatever frame was begun before
+            self._write(bytes(WAKE))
             found = self._rest().identity
             if found != identity(design):
                 raise LinkError(

@@ -58,10 +58,8 @@ def selftest(chip: BoardChip, etched: Etched, tokens: int | None = None) -> Iter
 
 def _link(chip: BoardChip, design: Design) -> Line:
     """Ask for the status a few times; each query counts as one good frame."""
-    first = chip.status()
-    retries = chip.retries
-    for _ in range(QUERIES):
-        last = chip.status()
+    first, retries = chip.status(), chip.retries
+    last = [chip.status() for _ in range(QUERIES)][-1]
     lost = chip.retries - retries
     counted = min(first.good + QUERIES, 0xFFFF) == last.good
     detail = f"design {last.identity:08x}, {last.good} good frames, {last.dropped} dropped"
@@ -100,7 +98,7 @@ def _story(chip: BoardChip, etched: Etched) -> Line:
     for position in range(count):
         expected = golden.feed(0, position, token, True)
         got = chip.feed(0, position, token, True)
-        if got != expected:
+        if got is None or got != expected:
             return "story", False, f"token {position + 1} is {got}, not {expected}"
-        token = expected
+        token = got
     return "story", True, f"{count} tokens as golden has them"

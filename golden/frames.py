@@ -4,7 +4,7 @@ from binascii import crc_hqx
 
 from intaglio.hw.protocol import Kind
 
-__all__ = ["FrameError", "Reader", "decode", "encode"]
+__all__ = ["FrameError", "Reader", "decode", "enclose", "encode"]
 
 Sizes = dict[Kind, int]
 """Payload bytes of each kind that is accepted."""
@@ -22,12 +22,16 @@ def _check(body: bytes) -> bytes:
     return crc_hqx(body, 0xFFFF).to_bytes(2, "big")
 
 
-def encode(kind: Kind, payload: bytes) -> bytes:
-    """A frame with its closing zero."""
-    body = bytes([len(payload), kind]) + payload
+def enclose(body: bytes) -> bytes:
+    """A frame with its closing zero around `body`, which says nothing of the CRC."""
     body += _check(body)
     assert len(body) < LONGEST
     return b"".join(bytes([len(part) + 1]) + part for part in body.split(b"\0")) + b"\0"
+
+
+def encode(kind: Kind, payload: bytes) -> bytes:
+    """A frame with its closing zero."""
+    return enclose(bytes([len(payload), kind]) + payload)
 
 
 def _unstuffed(frame: bytes) -> bytes:

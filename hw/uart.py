@@ -32,7 +32,7 @@ class UARTReceiver(wiring.Component):
     def __init__(self, cycles_per_bit: int):
         assert cycles_per_bit >= 4
         self.cycles_per_bit = cycles_per_bit
-        super().__init__({"rx": In(1, init=1), "o": Out(stream.Signature(8))})
+        super().__init__({"rx": In(1), "o": Out(stream.Signature(8))})
 
     def elaborate(self, platform):
         m = Module()
@@ -84,7 +84,7 @@ class UARTTransmitter(wiring.Component):
     def __init__(self, cycles_per_bit: int):
         assert cycles_per_bit >= 4
         self.cycles_per_bit = cycles_per_bit
-        super().__init__({"i": In(stream.Signature(8)), "tx": Out(1, init=1)})
+        super().__init__({"i": In(stream.Signature(8)), "tx": Out(1)})
 
     def elaborate(self, platform):
         m = Module()

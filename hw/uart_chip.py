@@ -48,8 +48,8 @@ class UARTChip(wiring.Component):
     def __init__(self, design: Design, images: Images, *, cycles_per_bit: int):
         self.design, self.images, self.cycles_per_bit = design, images, cycles_per_bit
         super().__init__({
-            "rx": In(1, init=1),
-            "tx": Out(1, init=1),
+            "rx": In(1),
+            "tx": Out(1),
             "busy": Out(1),
             "dropped": Out(1),
         })

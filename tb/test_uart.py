@@ -26,8 +26,10 @@ class OnALine(wiring.Component):
         receiver = UARTReceiver(self.cycles_per_bit)
         m.submodules.receiver = EnableInserter(self.levels.valid)(receiver)
         m.submodules.received = received = fifo.SyncFIFOBuffered(width=8, depth=4)
-        connect(m, received.r_stream, flipped(self.o))
         m.d.comb += [
+            self.o.payload.eq(received.r_data),
+            self.o.valid.eq(received.r_rdy),
+            received.r_en.eq(self.o.ready),
             self.levels.ready.eq(1),
             receiver.rx.eq(self.levels.payload),
             receiver.o.ready.eq(1),

@@ -1,7 +1,6 @@
 """A chip on a UART against golden: bytes in, bytes out, and what the signatures say."""
 
 import numpy as np
-import pytest
 from amaranth import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -25,19 +24,6 @@ BIT = 4
 """Clock cycles."""
 WAIT = b"\0" * 60
 """Empty frames, for longer than a step takes."""
-SHAPES = {
-    "two rows, two groups": (
-        ChipConfig(rows=2, groups=2, outputs=8, depth=4, window=4, kv_lanes=1), {},
-    ),
-    "odd sizes, float weights": (
-        ChipConfig(
-            weights=element_format("e2m3"), kv=element_format("int6"),
-            small_float=FloatFormat(8, 10), outputs=16, depth=4, window=4,
-        ),
-        {"dim": 40, "hidden": 34, "heads": 3, "kv_heads": 3, "head_dim": 12, "vocab": 31,
-         "layers": 1},
-    ),
-}  # fmt: skip
 
 
 class Cable(wiring.Component):
@@ -103,11 +89,14 @@ class Talk:
 
 
 @ON_BOTH
-@pytest.mark.parametrize("name", SHAPES)
-def test_chip_on_a_uart(name, simulator, tmp_path):
-    """Two sequences, noise between them, and a status after each."""
-    chip, shape = SHAPES[name]
-    etched = random_etched(chip, **shape)
+def test_chip_on_a_uart(simulator, tmp_path):
+    """Two sequences in row 0, noise after each, and a status after that."""
+    chip = ChipConfig(
+        weights=element_format("e2m3"), kv=element_format("int6"), small_float=FloatFormat(8, 10),
+        rows=2, outputs=4, depth=4, window=4,
+    )  # fmt: skip
+    odd = {"dim": 40, "hidden": 34, "heads": 3, "kv_heads": 3, "head_dim": 12, "vocab": 31}
+    etched = random_etched(chip, layers=1, **odd)
     rng = np.random.default_rng(1)
     talk, signed = Talk(etched), dict.fromkeys(Tap, 0)
     talk.query(signed)
@@ -117,11 +106,10 @@ def test_chip_on_a_uart(name, simulator, tmp_path):
         for position, token in enumerate(tokens.tolist()):
             talk.command(position, token, int(best[position]))
         signed = signatures(etched, [tokens], signed)
-        talk.query(signed)
         for noise in (b"\1\2\3\0", rng.bytes(30).replace(b"\0", b"") + b"\0"):
             talk.sent += noise
             talk.dropped += 1
-    talk.query(signed)
+        talk.query(signed)
     check(
         Cable(etched),
         {"i": list(talk.sent)},
