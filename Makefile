@@ -52,7 +52,7 @@ icarus:
 	  fi
 
 test: check icarus
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
 boards: .venv/dev
 	$(BIN)/python -m intaglio.fpga.results $(BOARD)
