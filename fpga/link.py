@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
@@ -81,7 +82,7 @@ class BoardChip:
 
     def _open(self, baud: int) -> serial.Serial:
         try:
-            return serial.Serial(
+            port = serial.Serial(
                 self.port, baud, timeout=POLL, write_timeout=self._timeout, exclusive=True
             )
         except serial.SerialException as error:
@@ -90,6 +91,10 @@ class BoardChip:
             raise LinkError(f"{self.port} cannot be opened ({reason}){hint}") from error
         except (ValueError, OSError) as error:
             raise LinkError(f"{self.port} cannot be used at {baud} baud ({error})") from error
+        # FTDI bridges otherwise keep an answer for up to 16 ms; ports that cannot do it say so.
+        with suppress(ValueError, OSError, NotImplementedError):
+            port.set_low_latency_mode(True)
+        return port
 
     def __enter__(self) -> "BoardChip":
         return self

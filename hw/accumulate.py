@@ -24,7 +24,7 @@ class BlockAccumulate(wiring.Component):
     running sum comes out of the adder in time for the same output's turn in the next block, so the
     sums circulate through the adder (plus registers) and need no memory: with nothing to add, zero
     is added. Takes a block every ``32 / depth`` cycles and gives one pair of results per cycle for
-    each row, the first about ``32 / depth + 14`` cycles after the last block of its tile.
+    each row, the first about 17 cycles after the last block of its tile was taken.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ class MatmulArray(wiring.Component):
     """Exact sums of the products of each block; equals ``golden.matmul.matmul_array``.
 
     Each cycle one weight word (`outputs` x `depth` elements) meets `depth` activation elements of
-    each row. After ``32 / depth`` words a block is complete and its sums leave at `o`, 4 +
+    each row. After ``32 / depth`` words a block is complete and its sums leave at `o`, 3 +
     log2(depth) cycles after the last word, while the next block is being summed. Both inputs stall
     for each other.
 
