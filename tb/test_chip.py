@@ -132,11 +132,11 @@ def test_rows_that_want_no_token_get_an_event():
 
 
 @needs_shared
-@pytest.mark.parametrize(("rows", "groups"), [(1, 1), (4, 2)])
-def test_stories(rows, groups):
+@pytest.mark.parametrize(("rows", "groups", "outputs"), [(1, 1, 32), (4, 2, 8)])
+def test_stories(rows, groups, outputs):
     """stories260K, int8: three sequences of 64 tokens, logit for logit."""
     checkpoint = load(SHARED / "models" / "stories260K" / "stories260K.bin")
-    chip = ChipConfig(rows=rows, groups=groups, slots=3, context=96)
+    chip = ChipConfig(rows=rows, groups=groups, outputs=outputs, slots=3, context=96)
     reference = json.loads((SHARED / "models" / "stories260K" / "reference.json").read_text())
     tokens = [np.array(case["output_ids"][:64]) for case in reference["cases"][1:4]]
     assert_equals_golden(etch(checkpoint, Design(checkpoint.config, chip)), tokens, seed=4)
