@@ -5,7 +5,8 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intaglio.hw.activations import SlicePacker
-from intaglio.hw.attention import AttentionEngine, AttentionShape
+from intaglio.hw.attention import AttentionEngine
+from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.config import Design
 from intaglio.hw.formats import BLOCK
 from intaglio.hw.layouts import Layouts, Region

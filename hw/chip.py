@@ -8,7 +8,7 @@ from intaglio.hw.accumulate import BlockAccumulate
 from intaglio.hw.activations import ActivationStore, SlicePacker
 from intaglio.hw.array import MatmulArray
 from intaglio.hw.attend import Attend
-from intaglio.hw.attention import AttentionShape
+from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.config import Design
 from intaglio.hw.drain import Drain
 from intaglio.hw.embed import Embed

@@ -4,7 +4,7 @@ from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from intaglio.hw.attention import AttentionShape
+from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.config import Design
 from intaglio.hw.layouts import Layouts, index
 

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import connect, flipped
 
 from intaglio.golden import attention, mx
 from intaglio.hw.attend import Attend
-from intaglio.hw.attention import AttentionShape
+from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.config import ChipConfig, Design
 from intaglio.hw.formats import mxint
 from intaglio.hw.layouts import Layouts, Region, index

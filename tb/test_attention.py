@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from intaglio.golden import attention, mx, small_float
-from intaglio.hw.attention import AttentionEngine, AttentionShape
+from intaglio.hw.attention import AttentionEngine
+from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.formats import FloatFormat, mxint
 from intaglio.tb.bench import ON_BOTH, check
 

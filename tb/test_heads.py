@@ -6,7 +6,7 @@ from amaranth import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import Out, connect, flipped
 
-from intaglio.hw.attention import AttentionShape
+from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.config import ChipConfig, Design
 from intaglio.hw.formats import mxint
 from intaglio.hw.heads import HeadWords

@@ -1,0 +1,111 @@
+"""The end of attention: sums divided by their weights, pair by pair."""
+
+from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from intaglio.hw.attention_shape import AttentionShape
+from intaglio.hw.formats import E8M0_BIAS
+from intaglio.hw.lookup import Reciprocal
+from intaglio.hw.pipeline import delay
+from intaglio.hw.small_float import FloatConvert, FloatMultiply
+
+__all__ = ["ContextOutput"]
+
+
+class ContextOutput(wiring.Component):
+    """Divide a job's sums by its weights and hand them out in pairs; ``golden.attention.attend``.
+
+    One pair per cycle: to small float, times the reciprocal of the head's sum of weights.
+
+    Members
+    -------
+    i : ``In(stream.Signature(shape.result))``
+    o : ``Out(stream.Signature(shape.context_pair))``
+        Pairs of the first head, then of the second, ...; `last` marks the last one of a job.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, shape: AttentionShape):
+        self.shape = shape
+        super().__init__({
+            "i": In(stream.Signature(shape.result)),
+            "o": Out(stream.Signature(shape.context_pair)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        s = self.shape
+        pairs = s.head_dim // 2
+        enable = Signal()
+        busy = Signal()
+        lane = Signal(range(max(s.q_lanes, 2)))
+        pair = Signal(range(max(pairs, 2)))
+        ending = (lane == s.q_lanes - 1) & (pair == pairs - 1)
+
+        # What is next stands lowest; the rest moves down by pairs, blocks and heads.
+        totals = Signal(s.q_lanes * s.head_dim * s.total_bits)
+        norms = Signal(s.q_lanes * s.norm_bits)
+        codes = Signal(s.q_lanes * s.blocks * 8)
+        tag = Signal(s.result["tag"].shape)
+        m.d.comb += [
+            enable.eq(~self.o.valid | self.o.ready),
+            self.i.ready.eq(~busy | (enable & ending)),
+        ]
+        with m.If(enable & busy):
+            m.d.sync += [pair.eq(pair + 1), totals.eq(totals >> 2 * s.total_bits)]
+            with m.If((pair & (s.block // 2 - 1)) == s.block // 2 - 1):
+                m.d.sync += codes.eq(codes >> 8)
+            with m.If(pair == pairs - 1):
+                m.d.sync += [
+                    pair.eq(0), lane.eq(Mux(ending, 0, lane + 1)), norms.eq(norms >> s.norm_bits),
+                    busy.eq(~ending),
+                ]  # fmt: skip
+        with m.If(self.i.valid & self.i.ready):
+            shared = [self.i.p.codes[s.kv_lane(q)] for q in range(s.q_lanes)]
+            m.d.sync += [
+                busy.eq(1), totals.eq(self.i.p.totals.as_value()), tag.eq(self.i.p.tag),
+                norms.eq(self.i.p.norms.as_value()), codes.eq(Cat(*shared)),
+            ]  # fmt: skip
+
+        latency = self._divide(m, totals, norms, codes, enable)
+        m.d.comb += [
+            self.o.valid.eq(delay(m, enable, busy, latency, "valid")),
+            self.o.p.last.eq(delay(m, enable, ending, latency, "last")),
+            self.o.p.tag.eq(delay(m, enable, tag, latency, "tag")),
+        ]
+        return m
+
+    def _divide(self, m: Module, totals, norms, codes, enable) -> int:
+        """The lowest pair of totals by the lowest norm, to `o`; returns the latency."""
+        s, fmt = self.shape, self.shape.fmt
+        m.submodules.norm = norm = FloatConvert(fmt, integer_bits=s.norm_bits + 1, exponent_bits=2)
+        m.submodules.reciprocal = reciprocal = Reciprocal(fmt)
+        m.d.comb += [
+            norm.enable.eq(enable),
+            norm.integer.eq(norms[: s.norm_bits]),
+            norm.exponent.eq(0),
+            reciprocal.enable.eq(enable),
+            reciprocal.a.eq(norm.o),
+        ]
+        wait = Reciprocal.LATENCY  # both conversions take the same time
+        for k in range(2):
+            m.submodules[f"total_{k}"] = total = FloatConvert(
+                fmt, integer_bits=s.total_bits, exponent_bits=10
+            )
+            m.submodules[f"divide_{k}"] = divide = FloatMultiply(fmt)
+            integer = totals.word_select(k, s.total_bits).as_signed()
+            exponent = Signal(signed(10), name=f"exponent_{k}")
+            m.d.comb += [
+                exponent.eq(codes[:8] - (E8M0_BIAS + s.cache.fraction_bits)),
+                total.enable.eq(enable),
+                total.integer.eq(delay(m, enable, integer, wait, f"integer_{k}")),
+                total.exponent.eq(delay(m, enable, exponent, wait, f"exponent_{k}")),
+                divide.enable.eq(enable),
+                divide.a.eq(total.o),
+                divide.b.eq(reciprocal.o),
+                self.o.p.pair[k].eq(divide.o),
+            ]
+        return FloatConvert.LATENCY + Reciprocal.LATENCY + FloatMultiply.LATENCY

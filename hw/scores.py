@@ -1,0 +1,199 @@
+"""The first pass of attention: scores of the cached positions, window by window."""
+
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from intaglio.hw.attention_shape import AttentionShape
+from intaglio.hw.formats import E8M0_BIAS
+from intaglio.hw.pipeline import delay, sum_tree
+from intaglio.hw.tables import SCORE_BITS, SCORE_FRACTION
+
+__all__ = ["ScorePass"]
+
+
+def saturate(x: Value, limit: int) -> Value:
+    """`x` kept within +-`limit`."""
+    return Mux(x > limit, limit, Mux(x < -limit, -limit, x))
+
+
+class ScorePass(wiring.Component):
+    """Scores of the positions of a job, window by window; equals ``golden.attention.scores``.
+
+    One position per cycle. A window's scores go to one of two banks while the other is read; its
+    record follows when it is complete. A job begins when the pipeline of the one before is empty.
+
+    Members
+    -------
+    jobs : ``In(stream.Signature(shape.job))``
+        Query of one row; positions 0 to `position`, `base` being the address of position 0.
+    key_reads, keys :
+        To and from the cache.
+    write : ``Out(stream.Signature({bank, index, entry}))``
+        Scores on their way to the window memory; not to be refused.
+    o : ``Out(stream.Signature(shape.window_record))``
+    """
+
+    jobs: stream.Interface
+    key_reads: stream.Interface
+    keys: stream.Interface
+    write: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, shape: AttentionShape):
+        self.shape = shape
+        # Product, sum, shift (2), round, saturate; sum of the blocks, saturate.
+        self.latency = 1 + ceil_log2(shape.block) + 4 + ceil_log2(shape.blocks) + 1
+        super().__init__({
+            "jobs": In(stream.Signature(shape.job)),
+            "key_reads": Out(stream.Signature(unsigned(shape.address_bits))),
+            "keys": In(stream.Signature(shape.keys)),
+            "write": Out(
+                stream.Signature(
+                    data.StructLayout({
+                        "bank": 1,
+                        "index": ceil_log2(shape.window),
+                        "entry": shape.window_entry,
+                    }),
+                    always_ready=True,
+                )
+            ),
+            "o": Out(stream.Signature(shape.window_record)),
+        })
+
+    def _score(self, m: Module, lane: int, query, enable) -> Value:
+        """Score of a query head and the key at hand, `latency` enabled cycles later."""
+        s = self.shape
+        limit = (1 << (SCORE_BITS - 1)) - 1
+        parts = [self._block_score(m, lane, b, query, enable, limit) for b in range(s.blocks)]
+        total = sum_tree(m, enable, parts, f"total_{lane}")
+        return delay(m, enable, saturate(total, limit), 1, f"score_{lane}")
+
+    def _block_score(self, m: Module, lane: int, b: int, query, enable, limit: int) -> Value:
+        """Products, their sum, its shift to fixed point, rounded and saturated."""
+        s, key, kv_lane = self.shape, self.keys.p, self.shape.kv_lane(lane)
+        name = f"{lane}_{b}"
+        products = []
+        for d in range(b * s.block, (b + 1) * s.block):
+            product = Signal(signed(s.queries.bits + s.cache.bits - 1), name=f"product_{lane}_{d}")
+            with m.If(enable):
+                m.d.sync += product.eq(query.elements[lane][d] * key.elements[kv_lane][d])
+            products.append(product)
+        dot = sum_tree(m, enable, products, f"dot_{name}")
+
+        # Scores are this far to the right of the largest shift to the left that can matter.
+        offset = s.queries.fraction_bits + s.cache.fraction_bits - SCORE_FRACTION + 2 * E8M0_BIAS
+        exponent = query.exponents[lane][b] + key.exponents[kv_lane][b]
+        distance = Signal(signed(12), name=f"distance_{name}")
+        ahead = (SCORE_BITS - 1 + offset) - exponent
+        m.d.comb += distance.eq(delay(m, enable, ahead, 1 + ceil_log2(s.block), f"ahead_{name}"))
+        clipped = Mux(distance < 0, 0, Mux(distance > 63, 63, distance[:6]))
+        shift = delay(m, enable, clipped, 1, f"shift_{name}")
+        moved = Cat(Const(0, SCORE_BITS), delay(m, enable, dot, 1, f"held_{name}")).as_signed()
+        wide = delay(m, enable, moved >> shift, 1, f"wide_{name}")
+        rounded = delay(m, enable, (wide + 1) >> 1, 1, f"rounded_{name}")
+        fixed = Signal(signed(SCORE_BITS), name=f"fixed_{name}")
+        with m.If(enable):
+            m.d.sync += fixed.eq(saturate(rounded, limit))
+        return fixed
+
+    def elaborate(self, platform):
+        m = Module()
+        s = self.shape
+        job = Signal(s.job)
+        active = Signal()
+        beat = data.StructLayout({
+            "valid": 1,
+            "index": ceil_log2(s.window),
+            "last": 1,
+            "codes": s.codes,
+        })
+        enable = Signal()
+        taken = Signal.like(job.position)  # position of the next key to arrive
+        last = taken == job.position
+        incoming = Signal(beat)
+        m.d.comb += [
+            incoming.valid.eq(self.keys.valid & active),
+            incoming.index.eq(taken[: ceil_log2(s.window)]),
+            incoming.last.eq(last),
+            incoming.codes.eq(self.keys.p.value_exponents),
+            self.keys.ready.eq(enable & active),
+        ]
+        stages = [incoming]
+        for n in range(self.latency):
+            stages.append(delay(m, enable, stages[-1], 1, f"beat_{n}"))
+        scored = stages[-1]
+        empty = ~Cat(*(stage.valid for stage in stages[1:])).any()
+
+        # One job at a time: its addresses run ahead, its keys follow.
+        asked = Signal.like(job.position)
+        asking = Signal()
+        m.d.comb += [
+            self.jobs.ready.eq(~active & ~asking & empty),
+            self.key_reads.valid.eq(asking),
+            self.key_reads.payload.eq(job.base + asked),
+        ]
+        with m.If(self.jobs.valid & self.jobs.ready):
+            m.d.sync += [job.eq(self.jobs.p), active.eq(1), asking.eq(1), asked.eq(0), taken.eq(0)]
+        with m.If(asking & self.key_reads.ready):
+            m.d.sync += [asked.eq(asked + 1), asking.eq(asked != job.position)]
+        with m.If(self.keys.valid & self.keys.ready):
+            m.d.sync += [taken.eq(taken + 1), active.eq(~last)]
+
+        scores = [self._score(m, lane, job.query, enable) for lane in range(s.q_lanes)]
+        self._windows(m, job, scored, scores, enable)
+        return m
+
+    def _windows(self, m: Module, job, scored, scores: list, enable) -> None:
+        """Write scores to the bank of their window, and keep its maxima until it is complete."""
+        s = self.shape
+        bank = Signal()
+        first = Signal(init=1)
+        address = Signal(s.address_bits)
+        maxima = Signal(data.ArrayLayout(signed(SCORE_BITS), s.q_lanes))
+        codes = Signal(s.codes)
+        opening = ~scored.index.any()
+        start = Mux(first, job.base, address + s.window)
+        complete = scored.last | (scored.index == s.window - 1)
+        record = self.o.p
+        m.d.comb += [
+            # A record waits at `o` until a bank is free, and its window keeps the bank till then.
+            enable.eq(~scored.valid | ~self.o.valid | self.o.ready),
+            self.write.valid.eq(scored.valid & enable),
+            self.write.p.bank.eq(bank),
+            self.write.p.index.eq(scored.index),
+            self.write.p.entry.codes.eq(scored.codes),
+        ]
+        new_maxima = Signal.like(maxima)
+        new_codes = Signal.like(codes)
+        for lane, score in enumerate(scores):
+            m.d.comb += [
+                self.write.p.entry.scores[lane].eq(score),
+                new_maxima[lane].eq(Mux(opening | (score > maxima[lane]), score, maxima[lane])),
+            ]
+        for lane in range(s.kv_lanes):
+            for b in range(s.blocks):
+                code, old = scored.codes[lane][b], codes[lane][b]
+                m.d.comb += new_codes[lane][b].eq(Mux(opening | (code > old), code, old))
+
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(scored.valid & enable):
+            m.d.sync += [maxima.eq(new_maxima), codes.eq(new_codes)]
+            with m.If(opening):
+                m.d.sync += address.eq(start)
+            with m.If(complete):
+                m.d.sync += [
+                    self.o.valid.eq(1),
+                    record.maxima.eq(new_maxima),
+                    record.codes.eq(new_codes),
+                    record.address.eq(Mux(opening, start, address)),
+                    record.bank.eq(bank),
+                    record.last_index.eq(scored.index),
+                    record.first.eq(first),
+                    record.last.eq(scored.last),
+                    record.tag.eq(job.tag),
+                    bank.eq(~bank),
+                    first.eq(scored.last),
+                ]
