@@ -7,7 +7,9 @@ import numpy as np
 
 from intaglio.hw.config import ModelConfig
 
-__all__ = ["Checkpoint", "CheckpointError", "shapes", "validated"]
+__all__ = ["Checkpoint", "CheckpointError", "refuse_pickle", "require_finite", "shapes"]
+
+PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 class CheckpointError(Exception):
@@ -32,6 +34,13 @@ class Checkpoint:
     tokenizer: Path | None
     """The tokenizer's file, if there is one beside the model."""
 
+    @property
+    def parameters(self) -> int:
+        """Weights of the checkpoint; a head that is the embedding counts once."""
+        total = sum(tensor.size for tensor in self.tensors.values())
+        head = self.tensors["head"]
+        return total - (head.size if head is self.tensors["embedding"] else 0)
+
 
 def shapes(c: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor; those of the layers are stacked."""
@@ -54,14 +63,21 @@ def shapes(c: ModelConfig) -> dict[str, tuple[int, ...]]:
     return once | {name: (c.layers, *shape) for name, shape in stack.items()}
 
 
-def validated(checkpoint: Checkpoint) -> Checkpoint:
-    """Return `checkpoint`; raises :exc:`CheckpointError` where a weight is not a finite number."""
-    for name, tensor in checkpoint.tensors.items():
-        bad = np.argwhere(~np.isfinite(tensor))
-        if len(bad):
-            place = ", ".join(map(str, bad[0]))
-            raise CheckpointError(
-                f"{checkpoint.name}: {name}[{place}] is {tensor[tuple(bad[0])]}, and {len(bad)} of "
-                f"its {tensor.size} weights are not finite; the checkpoint is damaged"
-            )
-    return checkpoint
+def refuse_pickle(path: Path, beginning: bytes) -> None:
+    """Raise :exc:`CheckpointError` if a file that begins so is pickled."""
+    if beginning.startswith(PICKLE_MAGIC):
+        raise CheckpointError(
+            f"{path} is a pickled PyTorch file, which could run any program: convert it to "
+            "safetensors"
+        )
+
+
+def require_finite(path: Path, name: str, tensor: np.ndarray) -> None:
+    """Raise :exc:`CheckpointError` where a weight is not a finite number."""
+    bad = np.argwhere(~np.isfinite(tensor))
+    if len(bad):
+        place = ", ".join(map(str, bad[0]))
+        raise CheckpointError(
+            f"{path}: {name}[{place}] is {tensor[tuple(bad[0])]}, and {len(bad)} of its "
+            f"{tensor.size} weights are not finite; the checkpoint is damaged"
+        )

@@ -1,14 +1,22 @@
 """Reader of Hugging Face folders: config.json and safetensors, of transformers 4 and 5."""
 
 import json
+from math import isfinite
 from pathlib import Path
 
 import ml_dtypes  # noqa: F401 (teaches numpy, and so safetensors, bfloat16)
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from intaglio.golden.checkpoint import Checkpoint, CheckpointError, shapes
+from intaglio.golden.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    refuse_pickle,
+    require_finite,
+    shapes,
+)
 from intaglio.hw.config import ModelConfig
+from intaglio.hw.formats import ConfigError
 
 __all__ = ["read"]
 
@@ -38,43 +46,77 @@ def _json(path: Path) -> dict:
         raise CheckpointError(
             f"{path.parent} is not a model folder: it has no {path.name}"
         ) from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error})") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds no object of keys and values")
     return value
 
 
+def _real(path: Path, key: str, value: object) -> float:
+    """A finite number."""
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
+            return float(value)
+    except OverflowError:
+        pass
+    raise CheckpointError(f"{path}: {key} must be a finite number, not {value!r:.40}")
+
+
+def _flag(path: Path, config: dict, key: str) -> bool:
+    value = config.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise CheckpointError(f"{path}: {key} must be true or false, not {value!r:.40}")
+    return bool(value)
+
+
+def _refuse(path: Path, config: dict, allowed: dict[str, tuple], prefix: str = "") -> None:
+    """Name the first key whose value is none of those allowed."""
+    for key, values in allowed.items():
+        if config.get(key, values[0]) not in values:
+            raise CheckpointError(
+                f"{path}: {prefix}{key} {config[key]!r:.40} is not supported, only {values[-1]!r}"
+            )
+
+
 def _rope_theta(path: Path, config: dict) -> float:
     """Base of the rotary embedding; transformers 5 keeps it one level deeper than 4."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        key = "rope_parameters" if config.get("rope_parameters") else "rope_scaling"
-        raise CheckpointError(f"{path}: {key}.rope_type {kind!r} is not supported, only 'default'")
-    theta = rope.get("rope_theta", config.get("rope_theta", 10000.0))
-    if not isinstance(theta, int | float):
-        raise CheckpointError(f"{path}: rope_theta must be a number, not {theta!r}")
-    return float(theta)
+    theta = config.get("rope_theta", 10000.0)
+    allowed = {
+        "rope_type": ("default",),
+        "type": ("default",),
+        "factor": (None, 1, 1.0),
+        "partial_rotary_factor": (None, 1, 1.0),
+    }
+    for key in ("rope_scaling", "rope_parameters"):
+        rope = config.get(key) or {}
+        if not isinstance(rope, dict):
+            raise CheckpointError(f"{path}: {key} must be an object, not {rope!r:.40}")
+        _refuse(path, rope, allowed, f"{key}.")
+        theta = rope.get("rope_theta", theta)
+    return _real(path, "rope_theta", theta)
 
 
 def _refuse_unsupported(path: Path, config: dict) -> None:
     """Name the first key that asks for what the chip does not do."""
-    model_type = config.get("model_type")
-    if model_type != "llama":
-        raise CheckpointError(f"{path}: model_type {model_type!r} is not supported, only 'llama'")
+    if config.get("model_type") != "llama":
+        raise CheckpointError(
+            f"{path}: model_type {config.get('model_type')!r} is not supported, only 'llama'"
+        )
     allowed = {
         "hidden_act": ("silu",),
         "partial_rotary_factor": (None, 1, 1.0),
         "pretraining_tp": (None, 1),
         "quantization_config": (None,),
         "sliding_window": (None,),
+        "use_sliding_window": (None, False),
     }
-    for key, values in allowed.items():
-        if config.get(key, values[0]) not in values:
-            raise CheckpointError(
-                f"{path}: {key} {config[key]!r} is not supported, only {values[-1]!r}"
-            )
+    _refuse(path, config, allowed)
+    kinds = config.get("layer_types") or []
+    if any(kind != "full_attention" for kind in kinds):
+        raise CheckpointError(
+            f"{path}: layer_types {kinds!r:.40} is not supported, only 'full_attention'"
+        )
 
 
 def _config(path: Path) -> tuple[ModelConfig, dict]:
@@ -100,12 +142,12 @@ def _config(path: Path) -> tuple[ModelConfig, dict]:
             head_dim=number("head_dim", dim // max(heads, 1)),
             vocab=number("vocab_size"),
             context=number("max_position_embeddings", 2048),
-            norm_eps=float(config.get("rms_norm_eps", 1e-6)),
+            norm_eps=_real(path, "rms_norm_eps", config.get("rms_norm_eps", 1e-6)),
             rope_theta=_rope_theta(path, config),
-            attention_bias=bool(config.get("attention_bias", False)),
-            mlp_bias=bool(config.get("mlp_bias", False)),
+            attention_bias=_flag(path, config, "attention_bias"),
+            mlp_bias=_flag(path, config, "mlp_bias"),
         )
-    except (ValueError, TypeError) as error:
+    except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from None
     return model, config
 
@@ -117,7 +159,7 @@ def _shards(folder: Path) -> list[Path]:
         if not isinstance(weight_map, dict):
             raise CheckpointError(f"{index} has no weight_map")
         return [folder / name for name in sorted(set(map(str, weight_map.values())))]
-    if single.exists():
+    if single.exists() or single.is_symlink():
         return [single]
     pickles = [p.name for p in sorted(folder.iterdir()) if p.suffix in (".bin", ".pt", ".pth")]
     if pickles:
@@ -132,6 +174,10 @@ def _tensors(folder: Path) -> dict[str, np.ndarray]:
     """All tensors of all shards, float32."""
     tensors = {}
     for shard in _shards(folder):
+        if not shard.is_file():
+            raise CheckpointError(f"{shard} is missing, or is no file")
+        with shard.open("rb") as file:
+            refuse_pickle(shard, file.read(8))
         try:
             with safe_open(shard, framework="numpy") as file:
                 for name in file.keys():  # noqa: SIM118 (it is no mapping)
@@ -141,8 +187,7 @@ def _tensors(folder: Path) -> dict[str, np.ndarray]:
                             f"{shard}: {name} has dtype {dtype}; use one of {', '.join(DTYPES)}"
                         )
                     tensors[name] = file.get_tensor(name).astype(np.float32)
-        except FileNotFoundError:
-            raise CheckpointError(f"{shard}, which the index names, is missing") from None
+                    require_finite(shard, name, tensors[name])
         except SafetensorError as error:
             raise CheckpointError(f"{shard} is truncated or no safetensors ({error})") from None
     return tensors
@@ -189,22 +234,30 @@ def _stacked(folder: Path, model: ModelConfig, tied: bool) -> dict[str, np.ndarr
     return tensors
 
 
-def _ids(value: object) -> list[int]:
-    values = value if isinstance(value, list) else [value]
-    return [v for v in values if isinstance(v, int)]
+def _ids(path: Path, config: dict, key: str, vocab: int) -> list[int]:
+    """Tokens that config.json names, one or several or none."""
+    value = config.get(key)
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    for token in ids:
+        if not isinstance(token, int) or not 0 <= token < vocab:
+            raise CheckpointError(
+                f"{path}: {key} {token!r:.40} is none of the {vocab} tokens of the vocabulary"
+            )
+    return ids
 
 
 def read(folder: Path) -> Checkpoint:
     """Read the model in `folder`; raises :exc:`CheckpointError`."""
-    model, config = _config(folder / "config.json")
-    tensors = _stacked(folder, model, bool(config.get("tie_word_embeddings", False)))
+    path = folder / "config.json"
+    model, config = _config(path)
+    bos, eos = (_ids(path, config, f"{n}_token_id", model.vocab) for n in ("bos", "eos"))
+    tensors = _stacked(folder, model, _flag(path, config, "tie_word_embeddings"))
     tokenizer = folder / "tokenizer.json"
-    bos = _ids(config.get("bos_token_id"))
     return Checkpoint(
         name=folder.resolve().parent.name if folder.name == "hf" else folder.resolve().name,
         config=model,
         tensors=tensors,
         bos=bos[0] if bos else None,
-        eos=frozenset(_ids(config.get("eos_token_id"))),
+        eos=frozenset(eos),
         tokenizer=tokenizer if tokenizer.is_file() else None,
     )

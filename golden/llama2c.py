@@ -5,7 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from intaglio.golden.checkpoint import Checkpoint, CheckpointError, shapes
+from intaglio.golden.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    refuse_pickle,
+    require_finite,
+    shapes,
+)
 from intaglio.hw.config import ModelConfig
 from intaglio.hw.formats import ConfigError
 
@@ -14,7 +20,6 @@ __all__ = ["read"]
 HEADER = struct.Struct("<7i")
 LATER_MAGIC = 0x616B3432
 """First word ("ak42") of versions 1 and 2."""
-PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 LARGEST = 1 << 20
 """No dimension of a model that llama2.c wrote comes near this."""
 
@@ -26,10 +31,10 @@ ORDER = (
 
 def _config(path: Path, raw: bytes) -> tuple[ModelConfig, bool]:
     """Shape of the model, and whether the head is the embedding."""
-    if raw.startswith(PICKLE_MAGIC):
+    refuse_pickle(path, raw)
+    if raw.startswith(b"GGUF"):
         raise CheckpointError(
-            f"{path} is a pickled PyTorch file, which could run any program: convert it to "
-            "safetensors"
+            f"{path} is a GGUF file; only llama2.c's .bin and Hugging Face folders are read"
         )
     if len(raw) < HEADER.size:
         raise CheckpointError(
@@ -63,11 +68,11 @@ def _config(path: Path, raw: bytes) -> tuple[ModelConfig, bool]:
 
 
 def _tokenizer(path: Path) -> Path | None:
-    """The one tokenizer beside the model; its own name before the usual one."""
+    """The tokenizer beside the model: of its own name, of the usual one, or called like one."""
     folder = path.parent
     candidates = [path.with_suffix(".tokenizer.bin"), folder / "tokenizer.bin"]
     candidates += [*sorted(folder.glob("tok*.bin")), folder / "tokenizer.json"]
-    return next((c for c in candidates if c.is_file()), None)
+    return next((c for c in candidates if c.is_file() and c != path), None)
 
 
 def read(path: Path) -> Checkpoint:
@@ -91,6 +96,8 @@ def read(path: Path) -> Checkpoint:
         count = int(np.prod(shape))
         tensors[name] = np.frombuffer(raw, "<f4", count, offset).reshape(shape)
         offset += 4 * count
+        if name != "rope":
+            require_finite(path, name, tensors[name])
     del tensors["rope"]
     if tied:
         tensors["head"] = tensors["embedding"]

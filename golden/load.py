@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from intaglio.golden import huggingface, llama2c
-from intaglio.golden.checkpoint import Checkpoint, CheckpointError, validated
+from intaglio.golden.checkpoint import Checkpoint, CheckpointError
 
 __all__ = ["DEFAULT_MODEL", "load"]
 
@@ -18,9 +18,9 @@ def load(path: Path | None) -> Checkpoint:
     """
     path = DEFAULT_MODEL if path is None else path
     if path.is_dir():
-        return validated(huggingface.read(path))
+        return huggingface.read(path)
     if not path.exists():
         raise CheckpointError(f"{path} does not exist: name a llama2.c .bin or a model folder")
     if path.suffix == ".safetensors" or path.name == "config.json":
         raise CheckpointError(f"{path} is one file of a model: name its folder, {path.parent}")
-    return validated(llama2c.read(path))
+    return llama2c.read(path)

@@ -35,9 +35,9 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Causal; q (T, H, D), k and v (T, KV heads, D), each shared by H / KV heads: (T, H, D)."""
     share = q.shape[1] // k.shape[1]
     k, v = k.repeat(share, axis=1), v.repeat(share, axis=1)
-    scores = np.einsum("thd,phd->htp", q, k) / np.sqrt(q.shape[-1])
+    scores = q.swapaxes(0, 1) @ k.transpose(1, 2, 0) / np.sqrt(q.shape[-1])  # (H, T, T)
     scores[:, np.triu(np.ones((len(q), len(q)), bool), 1)] = -np.inf
-    return np.einsum("htp,phd->thd", softmax(scores), v)
+    return (softmax(scores) @ v.swapaxes(0, 1)).swapaxes(0, 1)
 
 
 def silu(x: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ def load_tokenizer(path: Path, vocab: int) -> Tokenizer:
     Raises :exc:`CheckpointError` if the file is damaged, or makes tokens beyond `vocab`.
     """
     if not path.is_file():
-        raise CheckpointError(f"The tokenizer {path} does not exist")
+        raise CheckpointError(f"The tokenizer {path} does not exist, or is no file")
     if path.suffix == ".json":
         try:
             tokenizer = Tokenizer.from_file(str(path))

@@ -99,36 +99,44 @@ class Attend(wiring.Component):
 
         job = Signal(self.layouts.attend_job)
         active = Signal()
-        fetched = Signal()
+        named = Signal()
+        fetched = Signal()  # the query, and meanwhile the address of its keys
         row = Signal.like(self.queries.p.row)
         lane_group = Signal.like(self.queries.p.lane_group)
         place = job.rows[row]
         later = Cat(Const(0, 1), *(job.rows[r].valid & (row < r) for r in range(1, rows))).any()
         last_word = lane_group == lane_groups - 1
-        page = (place.slot * design.model.layers + job.layer) * lane_groups + lane_group
+        page = Signal(range(max(design.cache_words // design.context, 2)))
+        base = Signal.like(jobs.p.base)
+        m.d.sync += [
+            page.eq((place.slot * design.model.layers + job.layer) * lane_groups + lane_group),
+            base.eq(page * design.context),
+        ]
         m.d.comb += [
             self.jobs.ready.eq(~active),
             read.addr.eq((job.group * rows + row) * lane_groups + lane_group),
             jobs.valid.eq(active & fetched & place.valid),
             jobs.p.query.eq(read.data),
             jobs.p.position.eq(place.position),
-            jobs.p.base.eq(page * design.context),
+            jobs.p.base.eq(base),
             jobs.p.tag.group.eq(job.group),
             jobs.p.tag.row.eq(row),
             jobs.p.tag.last.eq(last_word & ~later),
         ]
         with m.If(self.jobs.valid & self.jobs.ready):
             m.d.sync += [
-                job.eq(self.jobs.p), active.eq(1), fetched.eq(0), row.eq(0), lane_group.eq(0)
+                job.eq(self.jobs.p), active.eq(1), named.eq(0), fetched.eq(0), row.eq(0),
+                lane_group.eq(0),
             ]  # fmt: skip
         with m.Elif(active):
-            m.d.sync += fetched.eq(1)
+            m.d.sync += [named.eq(1), fetched.eq(named)]
             with m.If(~place.valid | (jobs.valid & jobs.ready & last_word)):
                 m.d.sync += [
-                    fetched.eq(0), lane_group.eq(0), row.eq(row + 1), active.eq(row != rows - 1)
+                    named.eq(0), fetched.eq(0), lane_group.eq(0), row.eq(row + 1),
+                    active.eq(row != rows - 1),
                 ]  # fmt: skip
             with m.Elif(jobs.valid & jobs.ready):
-                m.d.sync += [fetched.eq(0), lane_group.eq(lane_group + 1)]
+                m.d.sync += [named.eq(0), fetched.eq(0), lane_group.eq(lane_group + 1)]
 
     def _quantise(self, m: Module, contexts) -> None:
         """Blocks of 32 over the heads of a row, slices, writes."""

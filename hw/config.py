@@ -19,6 +19,12 @@ __all__ = [
 ADDER_LATENCY = 8
 """Cycles of a small-float addition; the accumulation of a block's sums turns in this loop."""
 
+LARGEST = 1 << 30
+"""No dimension of a model comes near this."""
+
+MOST_POSITIONS = 1 << 17
+"""Positions of a slot; the RoPE table has an entry for each."""
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
@@ -59,8 +65,13 @@ class ModelConfig:
     def __post_init__(self):
         for name in ("dim", "hidden", "layers", "heads", "kv_heads", "head_dim", "context"):
             value = getattr(self, name)
-            _require(value >= 1, f"The model's {name} must be at least 1, not {value}")
-        _require(self.vocab >= 2, f"The model's vocab must be at least 2, not {self.vocab}")
+            _require(
+                1 <= value <= LARGEST, f"The model's {name} must be 1 to {LARGEST}, not {value}"
+            )
+        _require(
+            2 <= self.vocab <= LARGEST,
+            f"The model's vocab must be 2 to {LARGEST}, not {self.vocab}",
+        )
         _require(
             self.heads % self.kv_heads == 0,
             f"The model's {self.heads} query heads cannot share {self.kv_heads} key/value heads "
@@ -213,6 +224,11 @@ class Design:
             c.context <= m.context,
             f"The chip's context of {c.context} is more than the model's {m.context} positions",
         )
+        _require(
+            self.context <= MOST_POSITIONS,
+            f"A context of {self.context} positions does not fit a chip, which holds at most "
+            f"{MOST_POSITIONS}: choose a smaller one with --context",
+        )
         _require(self.context >= 2, f"The context must be at least 2 positions, not {self.context}")
 
     @property
@@ -277,13 +293,6 @@ class Design:
     def weight_words(self) -> int:
         """Depth of the weight memory."""
         return self.model.layers * self.layer_words + self.linear(Linear.HEAD).words
-
-    def weight_offset(self, linear: Linear) -> int:
-        """First word of a linear layer, in its layer; of the head, in the memory."""
-        if linear is Linear.HEAD:
-            return self.model.layers * self.layer_words
-        before = LAYER_LINEARS[: LAYER_LINEARS.index(linear)]
-        return sum(self.linear(other).words for other in before)
 
     @property
     def cache_words(self) -> int:

@@ -70,7 +70,7 @@ def element_format(name: str) -> ElementFormat:
     if name == "e2m3":  # MXFP6: 0, 0.125 .. 7.5, which is 0..60 eighths
         return ElementFormat("e2m3", 6, 7, 3, 60, 2)
     digits = name.removeprefix("int")
-    if name.startswith("int") and digits.isdecimal() and 4 <= int(digits) <= 16:
+    if re.fullmatch(r"int\d{1,2}", name) and 4 <= int(digits) <= 16:
         return mxint(int(digits))
     raise ConfigError(f"Unknown format {name!r}: use int4 to int16, e2m1 or e2m3")
 
@@ -139,7 +139,7 @@ class FloatFormat:
 
 def float_format(name: str) -> FloatFormat:
     """Return the small float called `name`, such as ``E8M15``; raises :exc:`ConfigError`."""
-    match = re.fullmatch(r"[eE](\d+)[mM](\d+)", name)
+    match = re.fullmatch(r"[eE](\d{1,2})[mM](\d{1,2})", name)
     if match is None:
         raise ConfigError(f"Unknown small float {name!r}: write it like E8M15")
     return FloatFormat(int(match[1]), int(match[2]))

@@ -152,10 +152,21 @@ class HeadWords(wiring.Component):
         codes = data.View(
             exponents[0].shape(), Cat(*exponents).word_select(row, exponents[0].shape().size)
         )
-        place, query, keys = job.rows[row], self.queries.p.query, self.append.p.keys
-        page = (place.slot * design.model.layers + job.layer) * design.lane_groups + lane_group
+        query, keys = self.queries.p.query, self.append.p.keys
+        # Addresses are computed while the word's pairs come, which takes longer.
+        address = self.append.p.address
+        addresses = [Signal.like(address, name=f"address_{r}") for r in range(design.chip.rows)]
+        for r, its_address in enumerate(addresses):
+            place = job.rows[r]
+            page = Signal(range(max(design.cache_words // design.context, 2)), name=f"page_{r}")
+            m.d.sync += [
+                page.eq(
+                    (place.slot * design.model.layers + job.layer) * design.lane_groups + lane_group
+                ),
+                its_address.eq(page * design.context + place.position),
+            ]
         m.d.comb += [
-            self.append.p.address.eq(page * design.context + place.position),
+            address.eq(Cat(*addresses).word_select(row, len(address))),
             self.queries.p.group.eq(job.group),
             self.queries.p.row.eq(row),
             self.queries.p.lane_group.eq(lane_group),

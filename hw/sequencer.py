@@ -89,6 +89,9 @@ class Sequencer(wiring.Component):
         self.rows = [Signal(self.layouts.rows, name=f"rows_{g}") for g in range(groups)]
         self.tokens = [Signal(self.layouts.tokens, name=f"tokens_{g}") for g in range(groups)]
         self.issued = [Signal(name=f"issued_{g}") for g in range(groups)]
+        # A step reads the weights from the first to the last: each group counts where it is.
+        address = self.layouts.weight_address
+        self.pointer = [Signal(address, name=f"pointer_{g}") for g in range(groups)]
 
         m.d.comb += [port.ready.eq(1) for port in (self.stored, self.gathered, self.sampled)]
         self._start(m)
@@ -135,6 +138,7 @@ class Sequencer(wiring.Component):
                 m.d.sync += [
                     self.operation[g].eq(Operation.EMBED),
                     self.layer[g].eq(0),
+                    self.pointer[g].eq(0),
                     self.rows[g].eq(self.steps.p),
                     self.issued[g].eq(0),
                 ]
@@ -161,6 +165,8 @@ class Sequencer(wiring.Component):
         group = Signal(self.layouts.group)
         operation = Signal(Operation)
         layer = Signal(self.layouts.layer)
+        address = Signal(self.layouts.weight_address)
+        words = Signal.like(self.weight_jobs.p.words)  # of what is being chosen
         jobs = [self.embed_jobs, self.weight_jobs, self.feed_jobs, self.drain_jobs, self.head_jobs]
         pending = Signal(len(jobs))
         accepted = Cat(*(job.valid & job.ready for job in jobs))
@@ -168,15 +174,17 @@ class Sequencer(wiring.Component):
         m.d.comb += [job.valid.eq(pending[n]) for n, job in enumerate(jobs)]
         with m.If(~pending.any() & Cat(*ready).any()):
             chosen = self._of_group(picked, self.operation)
+            pointer = self._of_group(picked, self.pointer)
             m.d.sync += [
                 last.eq(picked),
                 group.eq(picked),
                 operation.eq(chosen),
                 layer.eq(self._of_group(picked, self.layer)),
+                address.eq(pointer),
             ]
             for g, issued in enumerate(self.issued):
                 with m.If(picked == g):
-                    m.d.sync += issued.eq(1)
+                    m.d.sync += [issued.eq(1), self.pointer[g].eq(pointer + words)]
             with m.Switch(chosen):
                 with m.Case(Operation.EMBED):
                     m.d.sync += pending.eq(0b01001)
@@ -184,6 +192,11 @@ class Sequencer(wiring.Component):
                     m.d.sync += pending.eq(0b11110)
                 with m.Default():
                     m.d.sync += pending.eq(0b01110)
+            with m.Switch(chosen):
+                for named, (linear, _, _) in LINEARS.items():
+                    with m.Case(named):
+                        m.d.comb += words.eq(self.design.linear(linear).words)
+        m.d.comb += self.weight_jobs.p.address.eq(address)
         self._describe(m, group, operation, layer)
 
     def _describe(self, m: Module, group, operation, layer) -> None:
@@ -192,7 +205,6 @@ class Sequencer(wiring.Component):
         rows = self._of_group(group, self.rows)
         weights, feed, drain = self.weight_jobs.p, self.feed_jobs.p, self.drain_jobs.p
         # Signals of their own, as Icarus never evaluates a constant part of a chosen payload.
-        address = Signal.like(weights.address)
         words = Signal.like(weights.words)
         region = Signal(Region)
         mode = Signal(DrainMode)
@@ -201,11 +213,8 @@ class Sequencer(wiring.Component):
         with m.Switch(operation):
             for named, (linear, its_mode, its_region) in LINEARS.items():
                 shape = design.linear(linear)
-                start = design.weight_offset(linear)
-                base = start if linear is Linear.HEAD else start + layer * design.layer_words
                 with m.Case(named):
                     m.d.comb += [
-                        address.eq(base),
                         words.eq(shape.words),
                         region.eq(its_region),
                         blocks.eq(shape.blocks),
@@ -215,7 +224,6 @@ class Sequencer(wiring.Component):
             with m.Default():
                 m.d.comb += mode.eq(DrainMode.EMBED)
         m.d.comb += [
-            weights.address.eq(address),
             weights.words.eq(words),
             feed.group.eq(group),
             feed.region.eq(region),

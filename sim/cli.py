@@ -2,12 +2,14 @@
 
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
+from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
@@ -78,6 +80,8 @@ def chip_of(backend: Backend | Link, etched: Etched) -> Iterator[Chip]:
 
 def speed(backend: Backend | Link, generation: Generation, seconds: float) -> dict[str, Any]:
     """Cycles where they are counted, tokens/s where they mean something."""
+    if backend is Backend.golden:
+        return {}
     if isinstance(backend, Link):
         rate = round(len(generation.cycles) / seconds, 1)
         return {} if backend.simulate else {"tokens_per_second": rate}
@@ -175,13 +179,17 @@ def verilog(
     """Write Verilog, memory images and a report of what was etched."""
     checkpoint = load(model)
     design = Design(checkpoint.config, chip)
-    if output.exists() and not (output / "report.json").exists():
+    from intaglio.sim.verilog import FILES, write
+
+    output = output.resolve()
+    if output.exists():
         if not output.is_dir():
             raise ConfigError(f"{output} is a file: name a folder that is new or empty")
-        if any(output.iterdir()):
-            raise ConfigError(f"{output} holds other files: name a folder that is new or empty")
-    from intaglio.sim.verilog import write
-
+        foreign = sorted({path.name for path in output.iterdir()} - {*FILES, "report.json"})
+        if foreign:
+            raise ConfigError(
+                f"{output} holds other files ({foreign[0]}): name a folder that is new or empty"
+            )
     output.parent.mkdir(parents=True, exist_ok=True)
     # All or nothing: what is there is replaced when the new is complete.
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
@@ -189,7 +197,7 @@ def verilog(
         made.mkdir()
         with console.status("generating the Verilog"):
             write(etch(checkpoint, design), made)
-        description = information.describe(design)
+        description = information.describe(checkpoint, design)
         (made / "report.json").write_text(json.dumps(description, indent=2) + "\n")
         if output.exists():
             output.replace(Path(scratch) / "before")
@@ -202,7 +210,7 @@ def verilog(
 def info(chip: ChipConfig, model: ModelArgument = None, as_json: Json = False) -> None:
     """Show what would be etched: shapes, parameters, multipliers, memories."""
     checkpoint = load(model)
-    description = information.describe(Design(checkpoint.config, chip))
+    description = information.describe(checkpoint, Design(checkpoint.config, chip))
     if as_json:
         print(json.dumps({"name": checkpoint.name, **description}))
     else:
@@ -222,7 +230,11 @@ def compare(
     with Progress(console=console, transient=True) as progress:
         rows = list(comparison.compare(checkpoint, chip, chosen, progress))
     if as_json:
-        print(json.dumps({"name": checkpoint.name, "rows": [asdict(row) for row in rows]}))
+        # JSON has no infinity.
+        finite = [
+            {k: None if v in (inf, -inf) else v for k, v in asdict(row).items()} for row in rows
+        ]
+        print(json.dumps({"name": checkpoint.name, "rows": finite}))
     else:
         Console().print(comparison.as_table(checkpoint.name, rows))
 
@@ -244,14 +256,16 @@ register(app)
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence on stderr and exit code 2."""
+    for number in (signal.SIGTERM, signal.SIGHUP):  # leave nothing half-written then either
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (until the end)
     try:
         app()
     except (CheckpointError, ConfigError, ToolError) as error:
         console.print(f"intaglio: {error}", style="red", markup=False, soft_wrap=True)
     except OSError as error:
-        if isinstance(error, BrokenPipeError):  # the reader has gone, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
         where = f"{error.filename}: " if error.filename else ""
-        console.print(f"intaglio: {where}{error.strerror}", style="red", markup=False)
+        reason = error.strerror or error
+        console.print(f"intaglio: {where}{reason}", style="red", markup=False, soft_wrap=True)
     sys.exit(2)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from intaglio.golden import reference
 from intaglio.golden.checkpoint import Checkpoint, CheckpointError
@@ -59,6 +60,8 @@ def texts(checkpoint: Checkpoint, context: int, progress: Progress) -> list[np.n
         tokens = [checkpoint.bos, *reference.generate(checkpoint, [checkpoint.bos], most, rng)]
         sequences.append(np.array(tokens))
         progress.advance(task)
+    if max(map(len, sequences)) < 2:
+        raise CheckpointError(f"{checkpoint.name} writes nothing: every text ends with its BOS")
     return sequences
 
 
@@ -73,13 +76,15 @@ def quality(
 ) -> Quality:
     """Compare log-probabilities (positions, vocab) of the reference and of the chip."""
     p, q = np.concatenate(theirs), np.concatenate(ours)
+    over = np.errstate(over="ignore")  # a hopeless format has infinite perplexity
 
     def perplexity(log_probabilities: list[np.ndarray]) -> float:
         losses = [
             -lp[np.arange(len(tokens) - 1), tokens[1:]]
             for lp, tokens in zip(log_probabilities, text, strict=True)
         ]
-        return float(np.exp(np.concatenate(losses).mean()))
+        with over:
+            return float(np.exp(np.concatenate(losses).mean()))
 
     return Quality(
         weights=chip.weights.name,
@@ -119,7 +124,7 @@ def compare(
 
 def as_table(name: str, rows: list[Quality]) -> Table:
     """A table for the terminal."""
-    table = Table(title=f"{name}: the chip's arithmetic against the float reference")
+    table = Table(title=Text(f"{name}: the chip's arithmetic against the float reference"))
     for column in ("weights", "activations", "KV", "small float", "KL (nats)", "top-1"):
         table.add_column(column, justify="right")
     table.add_column("perplexity", justify="right")

@@ -52,7 +52,17 @@ def tokenizer_of(checkpoint: Checkpoint, file: Path | None) -> Tokenizer:
 
 def prompt_tokens(checkpoint: Checkpoint, tokenizer: Tokenizer, text: str, most: int) -> list[int]:
     """Tokens of a prompt, which may take at most `most` positions; begins with the BOS token."""
-    tokens = tokenizer.encode(text).ids
+    try:
+        encoding = tokenizer.encode(text)
+    except TypeError:  # what the terminal gave was no UTF-8
+        raise CheckpointError(f"The prompt {text!r} is not valid text") from None
+    tokens = encoding.ids
+    for token, (start, end) in zip(tokens, encoding.offsets, strict=True):
+        if token == tokenizer.token_to_id("<unk>"):
+            raise CheckpointError(
+                f"The prompt has {text[start:end]!r}, which the tokenizer of {checkpoint.name} "
+                "does not know"
+            )
     if checkpoint.bos is not None and tokens[:1] != [checkpoint.bos]:
         tokens = [checkpoint.bos, *tokens]
     if not tokens:

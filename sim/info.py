@@ -3,8 +3,10 @@
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
-from intaglio.hw.config import LAYER_LINEARS, Design, Linear
+from intaglio.golden.checkpoint import Checkpoint
+from intaglio.hw.config import LAYER_LINEARS, Design
 from intaglio.hw.formats import BLOCK
 
 __all__ = ["as_lines", "as_table", "describe", "memory_bits"]
@@ -33,17 +35,8 @@ def memory_bits(design: Design) -> dict[str, int]:
     return {name: count for name, count in bits.items() if count}
 
 
-def parameters(design: Design) -> int:
-    """Weights of the checkpoint, a tied head counted twice as it is etched twice."""
-    m = design.model
-    linears = [design.linear(linear) for linear in LAYER_LINEARS]
-    layer = sum(shape.inputs * shape.outputs for shape in linears) + 2 * m.dim
-    head = design.linear(Linear.HEAD)
-    return m.layers * layer + m.vocab * m.dim + head.inputs * head.outputs + m.dim
-
-
-def describe(design: Design) -> dict[str, Any]:
-    """Everything worth knowing about a design, ready for JSON."""
+def describe(checkpoint: Checkpoint, design: Design) -> dict[str, Any]:
+    """Everything worth knowing about a model in a chip, ready for JSON."""
     m, c = design.model, design.chip
     array = c.rows * c.outputs * c.depth
     attention = 2 * design.q_lanes * m.head_dim
@@ -53,7 +46,7 @@ def describe(design: Design) -> dict[str, Any]:
             **{k: getattr(m, k) for k in ("dim", "hidden", "layers", "heads", "kv_heads")},
             **{k: getattr(m, k) for k in ("head_dim", "vocab", "context")},
         },
-        "parameters": parameters(design),
+        "parameters": checkpoint.parameters,
         "formats": {
             "weights": c.weights.name,
             "activations": c.activations.name,
@@ -87,7 +80,7 @@ def as_lines(description: dict[str, Any]) -> list[tuple[str, str]]:
 
 def as_table(title: str, description: dict[str, Any]) -> Table:
     """A table for the terminal."""
-    table = Table(title=title, show_header=False, title_justify="left")
+    table = Table(title=Text(title), show_header=False, title_justify="left")
     for name, value in as_lines(description):
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     return table

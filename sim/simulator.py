@@ -78,7 +78,13 @@ class SimulatedChip:
         pairs = 2 * chip.rows * chip.small_float.bits
         self._logits_bits = pairs + 1 + self._layouts.group.width
         library, contents = _library(etched, self._logits_bits, report)
-        self._lib = lib = ctypes.CDLL(str(library))
+        try:
+            self._lib = lib = ctypes.CDLL(str(library))
+        except OSError as error:
+            library.unlink(missing_ok=True)
+            raise ToolError(
+                f"{library} is damaged ({error}); the next run builds it anew"
+            ) from None
         lib.chip_new.restype = ctypes.c_void_p
         lib.chip_event.restype = lib.chip_cycles.restype = ctypes.c_uint64
         lib.chip_logits.restype = ctypes.c_uint64

@@ -14,6 +14,7 @@ from intaglio.hw.config import Design
 from intaglio.hw.images import Images
 
 __all__ = [
+    "FILES",
     "IMAGES",
     "chip_text",
     "image_widths",
@@ -26,6 +27,9 @@ __all__ = [
 
 IMAGES = ("weights", "embedding", "embedding_exponents", "rope", "bias")
 """The memories whose contents are read from files of these names, with ``.hex``."""
+
+FILES = ("chip.v", *(f"{name}.hex" for name in IMAGES))
+"""What :func:`write` may write."""
 
 
 def use_bundled_yosys() -> None:

@@ -143,7 +143,7 @@ def test_older_config_and_shards(tmp_path):
         read.tensors["gate"], c.tensors["gate"].astype(ml_dtypes.bfloat16).astype(np.float32)
     )
     (folder / "model-1.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"model-1.safetensors, which the index names, is"):
+    with pytest.raises(CheckpointError, match=r"model-1.safetensors is missing, or is no file"):
         load(folder)
 
 
@@ -157,6 +157,18 @@ def test_older_config_and_shards(tmp_path):
             {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1.0}},
             r"rope_parameters.rope_type 'llama3' is not supported",
         ),
+        ({"rope_scaling": "linear"}, r"rope_scaling must be an object, not 'linear'"),
+        ({"rope_scaling": {"factor": 8}}, r"rope_scaling.factor 8 is not supported"),
+        (
+            {"rope_parameters": {"partial_rotary_factor": 0.5}},
+            r"rope_parameters.partial_rotary_factor 0.5 is not supported",
+        ),
+        ({"layer_types": ["sliding_attention"] * 2}, r"layer_types .* is not supported"),
+        ({"rope_theta": 10**400, "rope_parameters": None}, r"rope_theta must be a finite number"),
+        ({"rms_norm_eps": None}, r"rms_norm_eps must be a finite number, not None"),
+        ({"tie_word_embeddings": "false"}, r"tie_word_embeddings must be true or false"),
+        ({"bos_token_id": -1}, r"bos_token_id -1 is none of the 30 tokens"),
+        ({"max_position_embeddings": 10**30}, r"context must be 1 to"),
         ({"quantization_config": {"bits": 4}}, r"quantization_config .* is not supported"),
         ({"num_key_value_heads": 3}, r"4 query heads cannot share 3 key/value heads evenly"),
         ({"hidden_size": "64"}, r"hidden_size must be a whole number, not '64'"),
@@ -215,7 +227,8 @@ def test_damaged_bin(tmp_path):
         (whole[:-4], rf"is truncated: {len(whole) - 4} bytes, but .* has {len(whole)}"),
         (whole + b"x", r"is longer than its header says"),
         (whole[:20], r"has 20 bytes, fewer than the 28 of a llama2.c header"),
-        (b"GGUF" + whole[4:], r"is not a llama2.c checkpoint: its header says dim"),
+        (b"GGUF" + whole[4:], r"is a GGUF file; only llama2.c's"),
+        (b"Once upon a time, " + whole, r"is not a llama2.c checkpoint: its header says dim"),
         (struct.pack("<2i", 0x616B3432, 1) + whole[8:], r"llama2.c version 1; only version 0"),
         (b"PK\x03\x04" + whole, r"is a pickled PyTorch file, which could run any program"),
         (b"\x80\x02" + whole, r"is a pickled PyTorch file"),

@@ -33,7 +33,7 @@ def test_text_goes_to_stdout_alone(intaglio):
     code, out, err = intaglio("run", "--backend", "golden", "-n", "30")
     assert code == 0
     assert out.startswith(BEGINNING)
-    assert "cycles" in err
+    assert "generated tokens" in err
 
 
 def test_prompt_is_continued(intaglio):
@@ -156,9 +156,28 @@ def other_architecture(tmp_path):
     return "info", folder
 
 
-def occupied(tmp_path):
-    (tmp_path / "precious").write_text("")
-    return "verilog", "-o", tmp_path
+def test_what_is_not_ours_stays(intaglio, tmp_path):
+    """A folder that looks like an earlier output but has more in it is left alone."""
+    for name in ("report.json", "precious"):
+        (tmp_path / name).write_text(name)
+    code, out, err = intaglio("verilog", "-o", tmp_path)
+    assert (code, out) == (2, "")
+    assert "precious" in err
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_names_are_no_markup(intaglio, tmp_path):
+    folder = shutil.copytree(DEFAULT_MODEL, tmp_path / "we[red]x")
+    code, out, _ = intaglio("info", folder)
+    assert code == 0
+    assert "we[red]x" in out
+
+
+def endless(tmp_path):
+    folder = copy_of_default(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 10**6}))
+    return "info", folder
 
 
 @pytest.mark.parametrize(
@@ -167,7 +186,9 @@ def occupied(tmp_path):
         (truncated, ["model.safetensors"]),
         (pickled, ["safetensors"]),
         (other_architecture, ["model_type", "mamba"]),
-        (occupied, ["holds other files"]),
+        (endless, ["context of 1000000", "--context"]),
+        (lambda _: ("run", "-n", "9", "--prompt", "caf\u00e9"), ["\u00e9", "does not know"]),
+        (lambda _: ("info", "--weights", "int" + "9" * 5000), ["Unknown format"]),
         (lambda _: ("info", "nowhere"), ["nowhere", "does not exist"]),
         (lambda _: ("info", __file__), ["test_cli.py"]),
         (lambda _: ("run", "--temperature", "0.7"), ["--temperature", "0.7"]),
