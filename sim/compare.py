@@ -76,14 +76,13 @@ def quality(
 ) -> Quality:
     """Compare log-probabilities (positions, vocab) of the reference and of the chip."""
     p, q = np.concatenate(theirs), np.concatenate(ours)
-    over = np.errstate(over="ignore")  # a hopeless format has infinite perplexity
 
     def perplexity(log_probabilities: list[np.ndarray]) -> float:
         losses = [
             -lp[np.arange(len(tokens) - 1), tokens[1:]]
             for lp, tokens in zip(log_probabilities, text, strict=True)
         ]
-        with over:
+        with np.errstate(over="ignore"):  # a hopeless format has infinite perplexity
             return float(np.exp(np.concatenate(losses).mean()))
 
     return Quality(
