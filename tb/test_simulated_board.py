@@ -143,7 +143,7 @@ def test_selftest_passes(intaglio):
 )
 def test_mistakes_are_one_sentence(arguments, sentence, monkeypatch, intaglio):
     monkeypatch.setattr("serial.tools.list_ports.comports", lambda: [])
-    code, out, err = intaglio("run", *arguments)
+    code, out, err = intaglio("run", "--context", "24", *arguments)
     assert (code, out) == (2, "")
     assert sentence in " ".join(err.split())
     assert "Traceback" not in err
