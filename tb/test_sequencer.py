@@ -4,7 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from amaranth import Value
+from amaranth import Module, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import connect, flipped
 from amaranth.sim import Simulator
 
 from intaglio.golden.etch import Etched
@@ -12,6 +14,7 @@ from intaglio.golden.images import weight_words
 from intaglio.hw.config import LAYER_LINEARS, ChipConfig, Linear
 from intaglio.hw.layouts import DrainMode, Layouts, Region
 from intaglio.hw.sequencer import Sequencer
+from intaglio.tb.bench import ON_BOTH, check
 from intaglio.tb.models import random_etched
 from intaglio.tb.streams import pack, unpack
 
@@ -306,3 +309,61 @@ def test_overtaking():
         if any(list(places) != sorted(places) for places in zip(*gathered, strict=True)):
             return
     pytest.fail("no step overtook another: the stimulus is too tame")
+
+
+class AnsweredAtOnce(wiring.Component):
+    """A sequencer of one group whose units answer in the cycle after they took their jobs.
+
+    The n-th step that samples gets the token n for each of its rows.
+    """
+
+    JOBS = ("embed_jobs", "weight_jobs", "feed_jobs", "drain_jobs", "head_jobs", "attend_jobs")
+
+    def __init__(self, sequencer: Sequencer):
+        self.sequencer = sequencer
+        given = ("steps", "finished", *self.JOBS)
+        super().__init__({name: sequencer.signature.members[name] for name in given})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.sequencer = sequencer = self.sequencer
+        connect(m, flipped(self.steps), sequencer.steps)
+        connect(m, sequencer.finished, flipped(self.finished))
+        for name in self.JOBS:
+            connect(m, getattr(sequencer, name), flipped(getattr(self, name)))
+        drain, attend = self.drain_jobs, self.attend_jobs
+        mode = drain.p.mode
+        drained = drain.valid & drain.ready
+        attended = attend.valid & attend.ready
+        ends = (mode == DrainMode.QKV) | (mode == DrainMode.HEAD)
+        sampled = Signal(range(self.sequencer.design.model.vocab))
+        m.d.sync += [
+            sequencer.stored.valid.eq(attended | (drained & ~ends)),
+            sequencer.gathered.valid.eq(drained & (mode == DrainMode.QKV)),
+            sequencer.sampled.valid.eq(drained & (mode == DrainMode.HEAD)),
+            sampled.eq(sampled + sequencer.sampled.valid),
+        ]
+        m.d.comb += [token.eq(sampled) for token in sequencer.sampled.p.tokens]
+        return m
+
+
+@ON_BOTH
+def test_jobs_of_one_group(simulator, tmp_path):
+    """Every job of every step as generated Verilog gives it, with stalls on every stream."""
+    etched = random_etched(ChipConfig(rows=2, outputs=8, depth=4, slots=5))
+    steps = random_steps(etched, count=7)
+    jobs: dict[str, list] = {name: [] for name in AnsweredAtOnce.JOBS}
+    finished, tokens, sampled = [], [0, 0], 0
+    for rows in steps:
+        if any(row["valid"] and row["sample"] for row in rows):
+            tokens, sampled = [sampled, sampled], sampled + 1
+        *history, (_, end) = expected_history(etched, 0, rows, tokens)
+        finished.append(end)
+        for _, parts in (happening for happening in history if happening[0] == "operation"):
+            for name, job in parts.items():
+                jobs[name].append(job)
+    last = etched.design.model.layers - 1
+    for job in jobs["drain_jobs"]:  # the layer of an embedding and of a head
+        job.setdefault("layer", last if job["mode"] == DrainMode.HEAD.value else 0)
+    unit = AnsweredAtOnce(Sequencer(etched.design, Layouts(etched.design)))
+    check(unit, {"steps": steps}, {**jobs, "finished": finished}, simulator, tmp_path)
