@@ -140,6 +140,8 @@ SOFT_ATTENTION = "proc; alumacc *.scores *.context"
 LEDS = {name: ("led", number, "") for number, name in enumerate(("alive", "busy", "dropped"))}
 """The first three of a row."""
 
+LARGE = ChipConfig(groups=2, kv_lanes=1, context=128)
+"""For 156 multipliers, with `SOFT_ATTENTION`."""
 SMALL = ChipConfig(outputs=4, depth=4, kv_lanes=1, window=16, small_float=FloatFormat(8, 10))
 """For 28 multipliers."""
 LEAST = ChipConfig(outputs=2, depth=2, kv_lanes=1, window=8, small_float=FloatFormat(8, 10))
@@ -157,7 +159,7 @@ BOARDS = {
             usb=FT231X,
             leds=LEDS,
             programmer=("--board", "ulx3s"),
-            chip=ChipConfig(groups=2, kv_lanes=1, context=128),
+            chip=LARGE,
             script_after_read=SOFT_ATTENTION,
             place_options="--seed 1 --router router2",
         ),
@@ -183,6 +185,9 @@ BOARDS = {
             leds={"alive": ("rgb_led", 0, "g"), "busy": ("rgb_led", 1, "b"),
                   "dropped": ("rgb_led", 2, "r")},
             programmer=("--board", "ecpix5"),
+            chip=LARGE,
+            script_after_read=SOFT_ATTENTION,
+            place_options="--seed 1 --router router2",
         ),
         Board(
             name="icepi-zero",
