@@ -2,31 +2,14 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 
 from intaglio.golden.load import DEFAULT_MODEL
-from intaglio.sim import cli
 from intaglio.tb.models import SHARED, needs_shared
 
 STORIES = SHARED / "models" / "stories260K"
 BEGINNING = "Once upon a time, there was a young boy named "
-
-
-@pytest.fixture
-def intaglio(monkeypatch, capsys):
-    """Run a command line: its exit code, stdout and stderr."""
-
-    def run(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["intaglio", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        code = exited.value.code
-        assert isinstance(code, int)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def test_text_goes_to_stdout_alone(intaglio):

@@ -1,7 +1,6 @@
 """Boards without the boards: the host software on the UART of a board's simulated top."""
 
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -91,23 +90,13 @@ def test_pulled_cable_is_one_sentence():
 
 
 @pytest.fixture
-def intaglio(monkeypatch, capsys):
-    """Run a command line, whose models are all ours: its exit code, stdout and stderr."""
+def only_ours(monkeypatch):
+    """Whatever model a command line names, it gets ours."""
     monkeypatch.setattr(cli, "load", lambda model: CHECKPOINT)
     monkeypatch.setattr(board_cli, "load", lambda model: CHECKPOINT)
 
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["intaglio", *arguments])
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        code = exited.value.code
-        assert isinstance(code, int)
-        return code, *capsys.readouterr()
 
-    return run
-
-
-def test_run_on_a_board_writes_what_golden_writes(intaglio):
+def test_run_on_a_board_writes_what_golden_writes(only_ours, intaglio):
     arguments = ("run", "--chip", CHIP, "--prompt", "Once", "-n", "20", "--json")
     answers = []
     for where in (["--board", "icebreaker", "--simulate"], ["--backend", "golden"]):
@@ -121,7 +110,7 @@ def test_run_on_a_board_writes_what_golden_writes(intaglio):
     assert "tokens_per_second" not in on_board
 
 
-def test_selftest_passes(intaglio):
+def test_selftest_passes(only_ours, intaglio):
     code, out, err = intaglio("selftest", "--chip", CHIP, "--board", "icebreaker", "--simulate")
     assert code == 0, err
     lines = out.splitlines()
@@ -141,7 +130,7 @@ def test_selftest_passes(intaglio):
         (["--board", "ulx3s-85f"], "No ULX3S with LFE5U-85F is on USB (0403:6015)"),
     ],
 )
-def test_mistakes_are_one_sentence(arguments, sentence, monkeypatch, intaglio):
+def test_mistakes_are_one_sentence(arguments, sentence, monkeypatch, only_ours, intaglio):
     monkeypatch.setattr("serial.tools.list_ports.comports", lambda: [])
     code, out, err = intaglio("run", "--context", "24", *arguments)
     assert (code, out) == (2, "")
