@@ -1,6 +1,6 @@
 """The chip's clock and reset, from a board's oscillator."""
 
-from amaranth import ClockDomain, ClockSignal, Elaboratable, Instance, Module, Signal
+from amaranth import ClockDomain, Elaboratable, Instance, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
@@ -9,24 +9,31 @@ from intaglio.fpga.boards import ECP5PLL, ICE40PLL
 __all__ = ["ClockGenerator"]
 
 SETTLE_SECONDS = 15e-6
-"""How long reset is held after the PLL has locked: iCE40 block RAMs read zero for 3 us after
+"""How long after the PLL has locked the chip begins: iCE40 block RAMs read zero for 3 us after
 configuration."""
 
 
 class ClockGenerator(Elaboratable):
-    """Drive the domain ``sync``, which is the parent's, from the platform's default clock.
+    """Make the domain ``sync`` from the platform's default clock.
+
+    An ECP5's registers have their initial values from configuration, and keep them as long as their
+    clock stands still, so that there is no reset: a net to every register of a large chip would be
+    its slowest. An iCE40 cannot stop its clock, and has nets for a reset.
 
     The PLL is an Instance, so that Amaranth's own simulator sees no clock; the board top is
     simulated as Verilog, with models of these primitives.
 
     Attributes
     ----------
+    sync : ``ClockDomain``
+        To be added by the parent.
     ready : ``Signal()``, out
-        The PLL has locked and reset is over.
+        The clock is steady, and the chip runs.
     """
 
     def __init__(self, pll: ECP5PLL | ICE40PLL):
         self.pll = pll
+        self.sync = ClockDomain("sync", reset_less=isinstance(pll, ECP5PLL))
         self.ready = Signal()
 
     def elaborate(self, platform):
@@ -40,13 +47,19 @@ class ClockGenerator(Elaboratable):
             m.submodules.pll = ice40_pll(self.pll, pin.io, clock, locked)
 
         m.domains.power_on = power_on = ClockDomain(reset_less=True, local=True)
-        m.d.comb += [power_on.clk.eq(clock), ClockSignal().eq(clock)]
+        m.d.comb += power_on.clk.eq(clock)
         settle = Signal(range(round(SETTLE_SECONDS * self.pll.hz) + 1))
         last = round(SETTLE_SECONDS * self.pll.hz)
         with m.If(locked & (settle != last)):
             m.d.power_on += settle.eq(settle + 1)
         m.d.power_on += self.ready.eq(settle == last)
-        m.submodules.reset = ResetSynchronizer(~self.ready)
+        if isinstance(self.pll, ECP5PLL):
+            m.submodules.gate = Instance(
+                "DCCA", i_CLKI=clock, i_CE=self.ready, o_CLKO=self.sync.clk
+            )
+        else:
+            m.d.comb += self.sync.clk.eq(clock)
+            m.submodules.reset = ResetSynchronizer(~self.ready)
         return m
 
 

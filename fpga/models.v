@@ -1,6 +1,7 @@
 // Models of the vendor's primitives that stand between a board's pins and its core.
 
-// ECP5: buffers of the pins, and the PLL. The clock of the simulation is that of the chip.
+// ECP5: buffers of the pins, the PLL, and the gate of a clock, which opens while the clock is low.
+// The clock of the simulation is that of the chip.
 
 module IB(input I, output O);
   assign O = I;
@@ -33,6 +34,12 @@ module EHXPLLL #(
 );
   locking locking(.clock(CLKI), .locked(LOCK));
   assign CLKOP = CLKI;
+endmodule
+
+module DCCA(input CLKI, CE, output CLKO);
+  reg open = 0;
+  always @(negedge CLKI) open <= CE;
+  assign CLKO = CLKI & open;
 endmodule
 
 // iCE40: the cell of a pin, as input (PIN_TYPE 000001) or output (101001), and the PLL.

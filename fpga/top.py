@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from amaranth import ClockDomain, Elaboratable, Module, Signal
+from amaranth import Elaboratable, Module, Signal
 from amaranth.lib import io
 
 from intaglio.fpga.boards import Board
@@ -43,8 +43,8 @@ class BoardTop(Elaboratable):
 
     def elaborate(self, platform):
         m = Module()
-        m.domains.sync = ClockDomain()
         m.submodules.clock = clock = ClockGenerator(self.board.pll)
+        m.domains.sync = clock.sync
         m.submodules.core = core = self.core
         uart = platform.request("uart", 0, dir="-")
         m.submodules.rx_pin = rx = io.Buffer(io.Direction.Input, uart.rx)

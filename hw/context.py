@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.lookup import Lookup
+from intaglio.hw.multiply import multiples, product, product_latency
 from intaglio.hw.pipeline import delay
 from intaglio.hw.tables import EXP2, PROBABILITY_FRACTION, SCORE_BITS, SCORE_FRACTION
 
@@ -20,8 +21,11 @@ MAXIMUM_BITS = SCORE_BITS - SCORE_FRACTION + 1
 class ContextPass(wiring.Component):
     """Softmax-weighted sums of values; equals ``golden.attention.merge_windows``.
 
-    One position per cycle, and one cycle more for each window, in which what came before is
-    rescaled: maxima are integers, so that is a shift.
+    One position per cycle. A window that raises a maximum shifts what came before, one bit per
+    cycle: maxima are integers, so merging is a shift, and it is rarely far. How a window moves the
+    maxima is worked out in the three cycles before it can be taken, while the one before it runs.
+
+    The pipeline never stalls: the last position of a job is taken when its result has a place.
 
     Members
     -------
@@ -32,7 +36,8 @@ class ContextPass(wiring.Component):
     value_reads, values :
         To and from the cache.
     o : ``Out(stream.Signature(shape.result))``
-        The sums of a job, straight from the adders.
+        The sums of a job, straight from the adders. Once ready, it has to stay so until a result
+        has come.
     """
 
     i: stream.Interface
@@ -52,159 +57,186 @@ class ContextPass(wiring.Component):
             "values": In(stream.Signature(shape.values)),
             "o": Out(stream.Signature(shape.result)),
         })
+        per_block = data.ArrayLayout(data.ArrayLayout(1, shape.blocks), shape.q_lanes)
+        self.shifts = data.StructLayout({"norms": shape.q_lanes, "totals": per_block})
+        self.beat = data.StructLayout({"valid": 1, "last": 1, "shifts": self.shifts})
 
     def elaborate(self, platform):
         m = Module()
         s = self.shape
-        enable = Signal()
         window = Signal(s.window_record)
         active = Signal()
-        opened = Signal()  # the cycle after a window was taken, in which its scale is known
         index = Signal(ceil_log2(s.window))
         asked = Signal(ceil_log2(s.window))
         asking = Signal()
+        awaited = Signal()  # a result is on its way to `o`
+        room = Signal()
 
+        accept = self.i.valid & self.i.ready
         take = self.values.valid & self.values.ready
+        ready, shifting, shifts, maxima, codes = self._rescale(m, accept)
+        end_of_window = index == window.last_index
+        ending = window.last & end_of_window
         m.d.comb += [
-            self.i.ready.eq(~active & ~asking),
+            self.i.ready.eq(ready & ~active & ~asking),
             self.value_reads.valid.eq(asking),
             self.value_reads.payload.eq(window.address + asked),
-            self.values.ready.eq(enable & active & ~opened),
+            self.values.ready.eq(active & ~shifting & (~ending | room)),
             # The entry that will be needed in the next cycle.
             self.read.bank.eq(Mux(active, window.bank, self.i.p.bank)),
             self.read.index.eq(Mux(active, index + take, 0)),
         ]
-        with m.If(self.i.valid & self.i.ready):
+        m.d.sync += room.eq(self.o.ready & ~awaited & ~(take & ending))
+        with m.If(accept):
             m.d.sync += [
-                window.eq(self.i.p), active.eq(1), opened.eq(1), asking.eq(1), asked.eq(0),
-                index.eq(0),
+                window.eq(self.i.p), active.eq(1), asking.eq(1), asked.eq(0), index.eq(0),
             ]  # fmt: skip
         with m.If(asking & self.value_reads.ready):
             m.d.sync += [asked.eq(asked + 1), asking.eq(asked != window.last_index)]
-        with m.If(opened & enable):
-            m.d.sync += opened.eq(0)
+        with m.If(self.o.valid):
+            m.d.sync += awaited.eq(0)
         with m.If(take):
-            m.d.sync += [index.eq(index + 1), active.eq(index != window.last_index)]
+            m.d.sync += [index.eq(index + 1), active.eq(~end_of_window)]
+            with m.If(ending):
+                m.d.sync += awaited.eq(1)
 
-        beat = data.StructLayout({"valid": 1, "open": 1, "first": 1, "last": 1})
-        incoming = Signal(beat)
+        incoming = Signal(self.beat)
         m.d.comb += [
             incoming.valid.eq(take),
-            incoming.open.eq(opened & enable),
-            incoming.first.eq(window.first),
-            incoming.last.eq(take & window.last & (index == window.last_index)),
+            incoming.last.eq(take & ending),
+            incoming.shifts.eq(shifts),
         ]
-        self._accumulate(m, window, incoming, enable)
+        self._accumulate(m, window.tag, maxima, codes, incoming)
         return m
 
-    def _accumulate(self, m: Module, window, incoming, enable) -> None:
+    def _rescale(self, m: Module, accept):
+        """Running maxima and value exponents, and the shifts by which a window raises them.
+
+        Returns whether the window at `i` is prepared; whether sums are being shifted, and which;
+        maxima; codes.
+        """
+        s = self.shape
+        most = s.total_bits  # nothing but the sign is left then
+        distance = range(most + 1)
+        maxima = Signal(data.ArrayLayout(signed(MAXIMUM_BITS), s.q_lanes))
+        codes = Signal(s.codes)
+        age = Signal(2)
+        first = self.i.p.first
+        shifts = Signal(self.shifts)
+        rises, both = [], []
+        for lane in range(s.q_lanes):
+            ceiling = Signal(signed(MAXIMUM_BITS), name=f"ceiling_{lane}")
+            higher = Signal(signed(MAXIMUM_BITS + 1), name=f"higher_{lane}")
+            raises = Signal(name=f"raises_{lane}")
+            rise = Signal(MAXIMUM_BITS, name=f"rise_{lane}")
+            m.d.comb += [higher.eq(ceiling - maxima[lane]), raises.eq(first | (higher > 0))]
+            m.d.sync += [
+                ceiling.eq((self.i.p.maxima[lane] + ((1 << SCORE_FRACTION) - 1)) >> SCORE_FRACTION),
+                rise.eq(Mux(raises & ~first, higher, 0)),
+            ]
+            with m.If(accept & raises):
+                m.d.sync += maxima[lane].eq(ceiling)
+            rises.append(rise)
+        folds = Signal(s.codes)
+        for lane in range(s.kv_lanes):
+            for b in range(s.blocks):
+                code, old = self.i.p.codes[lane][b], codes[lane][b]
+                with m.If(accept & (first | (code > old))):
+                    m.d.sync += codes[lane][b].eq(code)
+                m.d.sync += folds[lane][b].eq(Mux(~first & (code > old), code - old, 0))
+        shifting = Signal()
+        moving = []
+
+        def count(name: str, far: Value) -> Value:
+            """Prepare the shift of a sum by `far`; then count it down. Whether it is shifted now."""
+            prepared = Signal(distance, name=f"{name}_prepared")
+            left = Signal(distance, name=f"{name}_left")
+            m.d.sync += prepared.eq(Mux(far > most, most, far))
+            with m.If(accept):
+                m.d.sync += left.eq(prepared)
+            with m.Elif(left.any()):
+                m.d.sync += left.eq(left - 1)
+            moving.append(Mux(accept, prepared.any(), left > 1))
+            return left.any()
+
+        for lane, rise in enumerate(rises):
+            m.d.comb += shifts.norms[lane].eq(count(f"norm_{lane}", rise))
+            for b in range(s.blocks):
+                far = rise + folds[s.kv_lane(lane)][b]
+                m.d.comb += shifts.totals[lane][b].eq(count(f"total_{lane}_{b}", far))
+        m.d.sync += [
+            shifting.eq(Cat(*moving).any()),
+            age.eq(Mux(accept | ~self.i.valid, 0, Mux(age == 3, 3, age + 1))),
+        ]
+        return age == 3, shifting, shifts, maxima, codes
+
+    def _accumulate(self, m: Module, tag, maxima, codes, incoming) -> None:
         """Weights of the values at hand, products, sums."""
         s = self.shape
-        maxima, codes, rise, rescale = self._scale(m, window, incoming)
         # Cycles from an entry to its powers of two (hold, subtract, look up), to its weights
-        # (shift, round), and to the sums (multiply).
+        # (shift, round), and to the sums (multiples of the weights, products).
         to_powers = 2 + Lookup.LATENCY
         to_weights = to_powers + 2
-        to_sums = to_weights + 1
-        entry = delay(m, enable, self.entry, 1, "entry")
-        summing = delay(m, enable, incoming, to_sums, "beat")
-        values = delay(m, enable, self.values.p, to_weights, "values")
-        rising = delay(m, enable, rise, to_sums, "rise")
-        rescaling = delay(m, enable, rescale, to_sums, "rescale")
-        closing = summing.valid & summing.last
+        to_products = product_latency(s.cache.bits)
+        to_sums = to_weights + 1 + to_products
+        entry = delay(m, 1, self.entry, 1, "entry")
+        summing = delay(m, 1, incoming, to_sums, "beat")
+        values = delay(m, 1, self.values.p, to_weights + 1, "values")
         m.d.comb += [
-            enable.eq(~closing | self.o.ready),
-            self.o.valid.eq(closing),
-            self.o.p.codes.eq(delay(m, enable, codes, to_sums, "codes")),
-            self.o.p.tag.eq(delay(m, enable, window.tag, to_sums, "tag")),
+            self.o.valid.eq(summing.last),
+            self.o.p.codes.eq(delay(m, 1, codes, to_sums, "codes")),
+            self.o.p.tag.eq(delay(m, 1, tag, to_sums, "tag")),
         ]
         for lane in range(s.q_lanes):
             kv_lane = s.kv_lane(lane)
-            power, down = self._exp2(m, lane, entry.scores[lane], maxima[lane], enable)
-            weight = self._weigh(m, power, down, enable, f"weight_{lane}")
-            term = delay(m, enable, weight, 1, f"norm_term_{lane}")
-            norm = self._sum(m, s.norm_bits, term, rising[lane], summing, enable, f"norm_{lane}")
+            power, down = self._exp2(m, lane, entry.scores[lane], maxima[lane])
+            weight = self._weigh(m, power, down, f"weight_{lane}")
+            term = delay(m, 1, weight, 1 + to_products, f"term_{lane}")
+            norm = self._sum(m, s.norm_bits, term, summing, summing.shifts.norms[lane],
+                             f"norm_{lane}")  # fmt: skip
             m.d.comb += self.o.p.norms[lane].eq(norm)
             for b in range(s.blocks):
                 fold = Signal(8, name=f"fold_{lane}_{b}")
-                with m.If(enable):
-                    m.d.sync += fold.eq(codes[kv_lane][b] - entry.codes[kv_lane][b])
-                folded = self._weigh(m, power, down + fold, enable, f"folded_{lane}_{b}")
+                m.d.sync += fold.eq(codes[kv_lane][b] - entry.codes[kv_lane][b])
+                folded = self._weigh(m, power, down + fold, f"folded_{lane}_{b}")
+                shift = summing.shifts.totals[lane][b]
+                weights = multiples(m, 1, folded, f"folded_{lane}_{b}")
                 for d in range(b * s.block, (b + 1) * s.block):
-                    product = Signal(
-                        signed(PROBABILITY_FRACTION + s.cache.bits), name=f"product_{lane}_{d}"
-                    )
-                    with m.If(enable):
-                        m.d.sync += product.eq(folded * values[kv_lane][d])
+                    name = f"{lane}_{d}"
+                    term = product(m, 1, weights, values[kv_lane][d], f"product_{name}")
                     total = self._sum(
-                        m, signed(s.total_bits), product, rescaling[lane][b], summing, enable,
-                        f"total_{lane}_{d}",
-                    )  # fmt: skip
+                        m, signed(s.total_bits), term, summing, shift, f"total_{name}"
+                    )
                     m.d.comb += self.o.p.totals[lane][d].eq(total)
 
-    def _scale(self, m: Module, window, incoming):
-        """Running maxima and value exponents, and how far each new window raises them."""
-        s = self.shape
-        maxima = Signal(data.ArrayLayout(signed(MAXIMUM_BITS), s.q_lanes))
-        codes = Signal(s.codes)
-        rise = Signal(data.ArrayLayout(6, s.q_lanes))
-        rescale = Signal(data.ArrayLayout(data.ArrayLayout(6, s.blocks), s.q_lanes))
-        for lane in range(s.q_lanes):
-            kv_lane = s.kv_lane(lane)
-            ceiling = Signal(signed(MAXIMUM_BITS), name=f"ceiling_{lane}")
-            higher = Signal(signed(MAXIMUM_BITS + 1), name=f"higher_{lane}")
-            up = Signal(MAXIMUM_BITS, name=f"up_{lane}")
-            m.d.comb += [
-                ceiling.eq((window.maxima[lane] + ((1 << SCORE_FRACTION) - 1)) >> SCORE_FRACTION),
-                higher.eq(ceiling - maxima[lane]),
-                up.eq(Mux(higher > 0, higher, 0)),
-                rise[lane].eq(Mux(up > 63, 63, up)),
-            ]
-            with m.If(incoming.open & (window.first | (higher > 0))):
-                m.d.sync += maxima[lane].eq(ceiling)
-            for b in range(s.blocks):
-                code, old = window.codes[kv_lane][b], codes[kv_lane][b]
-                both = Signal(MAXIMUM_BITS + 1, name=f"both_{lane}_{b}")
-                m.d.comb += [
-                    both.eq(up + Mux(code > old, code - old, 0)),
-                    rescale[lane][b].eq(Mux(both > 63, 63, both)),
-                ]
-        for lane in range(s.kv_lanes):
-            for b in range(s.blocks):
-                code, old = window.codes[lane][b], codes[lane][b]
-                with m.If(incoming.open & (window.first | (code > old))):
-                    m.d.sync += codes[lane][b].eq(code)
-        return maxima, codes, rise, rescale
-
-    def _exp2(self, m: Module, lane: int, score, maximum, enable) -> tuple[Value, Value]:
+    def _exp2(self, m: Module, lane: int, score, maximum) -> tuple[Value, Value]:
         """Fraction's power of two from the table; and, before it, the shift that completes it."""
         x = Signal(signed(SCORE_BITS + 2), name=f"x_{lane}")
-        with m.If(enable):
-            m.d.sync += x.eq(score - (maximum << SCORE_FRACTION))
+        m.d.sync += x.eq(score - (maximum << SCORE_FRACTION))
         m.submodules[f"exp2_{lane}"] = table = Lookup(EXP2)
-        m.d.comb += [table.enable.eq(enable), table.x.eq(x[:SCORE_FRACTION])]
+        m.d.comb += [table.enable.eq(1), table.x.eq(x[:SCORE_FRACTION])]
         down = Signal(MAXIMUM_BITS + 1, name=f"down_{lane}")
         m.d.comb += down.eq(-(x >> SCORE_FRACTION))
         return table.o, down
 
-    def _weigh(self, m: Module, power: Value, down: Value, enable, name: str) -> Signal:
+    def _weigh(self, m: Module, power: Value, down: Value, name: str) -> Signal:
         """Softmax weight ``power / 2**down``, rounded half up; `down` comes before `power`."""
         clipped = Mux(down > 31, 31, down[:5])
-        distance = delay(m, enable, clipped, Lookup.LATENCY, f"{name}_distance")
-        shifted = delay(m, enable, Cat(Const(0, 1), power) >> distance, 1, f"{name}_shifted")
+        distance = delay(m, 1, clipped, Lookup.LATENCY, f"{name}_distance")
+        shifted = delay(m, 1, Cat(Const(0, 1), power) >> distance, 1, f"{name}_shifted")
         weight = Signal(PROBABILITY_FRACTION + 1, name=name)
-        with m.If(enable):
-            m.d.sync += weight.eq((shifted + 1) >> 1)
+        m.d.sync += weight.eq((shifted + 1) >> 1)
         return weight
 
-    def _sum(self, m: Module, shape, term, distance, summing, enable, name: str) -> Value:
-        """Running sum with `term`; rescaled at a window's opening."""
+    def _sum(self, m: Module, shape, term, summing, shift, name: str) -> Value:
+        """Running sum with `term`; begins anew after the last one."""
         total = Signal(shape, name=name)
         added = Signal(shape, name=f"{name}_added")
         m.d.comb += added.eq(total + term)
-        with m.If(enable):
-            with m.If(summing.open):
-                m.d.sync += total.eq(Mux(summing.first, 0, total >> distance))
-            with m.Elif(summing.valid):
-                m.d.sync += total.eq(added)
+        with m.If(summing.last):
+            m.d.sync += total.eq(0)
+        with m.Elif(shift):
+            m.d.sync += total.eq(total >> 1)
+        with m.Elif(summing.valid):
+            m.d.sync += total.eq(added)
         return added

@@ -52,7 +52,7 @@ class ContextOutput(wiring.Component):
         tag = Signal(s.result["tag"].shape)
         m.d.comb += [
             enable.eq(~self.o.valid | self.o.ready),
-            self.i.ready.eq(~busy | (enable & ending)),
+            self.i.ready.eq(~busy),
         ]
         with m.If(enable & busy):
             m.d.sync += [pair.eq(pair + 1), totals.eq(totals >> 2 * s.total_bits)]

@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.formats import E8M0_BIAS
+from intaglio.hw.multiply import multiples, product, product_latency
 from intaglio.hw.pipeline import delay, sum_tree
 from intaglio.hw.tables import SCORE_BITS, SCORE_FRACTION
 
@@ -43,8 +44,9 @@ class ScorePass(wiring.Component):
 
     def __init__(self, shape: AttentionShape):
         self.shape = shape
-        # Product, sum, shift (2), round, saturate; sum of the blocks, saturate.
-        self.latency = 1 + ceil_log2(shape.block) + 4 + ceil_log2(shape.blocks) + 1
+        # Hold, product, sum; shift (2), round, saturate; sum of the blocks, saturate.
+        self.to_dot = 1 + product_latency(shape.cache.bits) + ceil_log2(shape.block)
+        self.latency = self.to_dot + 4 + ceil_log2(shape.blocks) + 1
         super().__init__({
             "jobs": In(stream.Signature(shape.job)),
             "key_reads": Out(stream.Signature(unsigned(shape.address_bits))),
@@ -76,10 +78,10 @@ class ScorePass(wiring.Component):
         name = f"{lane}_{b}"
         products = []
         for d in range(b * s.block, (b + 1) * s.block):
-            product = Signal(signed(s.queries.bits + s.cache.bits - 1), name=f"product_{lane}_{d}")
-            with m.If(enable):
-                m.d.sync += product.eq(query.elements[lane][d] * key.elements[kv_lane][d])
-            products.append(product)
+            # A query stays for its whole job, and was there before its first key.
+            q = multiples(m, 1, query.elements[lane][d], f"query_{lane}_{d}")
+            held = delay(m, enable, key.elements[kv_lane][d], 1, f"key_{lane}_{d}")
+            products.append(product(m, enable, q, held, f"product_{lane}_{d}"))
         dot = sum_tree(m, enable, products, f"dot_{name}")
 
         # Scores are this far to the right of the largest shift to the left that can matter.
@@ -87,7 +89,7 @@ class ScorePass(wiring.Component):
         exponent = query.exponents[lane][b] + key.exponents[kv_lane][b]
         distance = Signal(signed(12), name=f"distance_{name}")
         ahead = (SCORE_BITS - 1 + offset) - exponent
-        m.d.comb += distance.eq(delay(m, enable, ahead, 1 + ceil_log2(s.block), f"ahead_{name}"))
+        m.d.comb += distance.eq(delay(m, enable, ahead, self.to_dot, f"ahead_{name}"))
         clipped = Mux(distance < 0, 0, Mux(distance > 63, 63, distance[:6]))
         shift = delay(m, enable, clipped, 1, f"shift_{name}")
         moved = Cat(Const(0, SCORE_BITS), delay(m, enable, dot, 1, f"held_{name}")).as_signed()
