@@ -2,12 +2,12 @@
 
 from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
 from intaglio.hw.formats import BLOCK
 from intaglio.hw.layouts import Region
-from intaglio.hw.pipeline import delay
+from intaglio.hw.pipeline import SkidBuffer, delay
 
 __all__ = ["ActivationStore", "SlicePacker"]
 
@@ -189,19 +189,21 @@ class ActivationStore(wiring.Component):
         block = Signal.like(job.blocks)
         word = Signal(range(words_per_block))
         enable = Signal()
+        m.submodules.end = end = SkidBuffer(self.o.p.shape())
+        connect(m, end.o, flipped(self.o))
         active = Signal()
         slice_number = Cat(word, block)
         last_word, last_block = word == words_per_block - 1, block == job.blocks - 1
         read_address = Signal(range(max(self.words, 2)))
         m.d.comb += [
-            enable.eq(~self.o.valid | self.o.ready),
+            enable.eq(end.i.ready),
             active.eq(job.tiles.any()),
             self.jobs.ready.eq(~active),
             read_address.eq(self._address(job.group, job.region, slice_number)),
             # Two cycles: the memory, and a register as it answers late in its cycle.
-            self.o.valid.eq(delay(m, enable, active, 2, "valid")),
-            self.o.p.first.eq(delay(m, enable, ~block.any(), 2, "first")),
-            self.o.p.last.eq(delay(m, enable, last_block, 2, "last")),
+            end.i.valid.eq(delay(m, enable, active, 2, "valid")),
+            end.i.p.first.eq(delay(m, enable, ~block.any(), 2, "first")),
+            end.i.p.last.eq(delay(m, enable, last_block, 2, "last")),
         ]
         with m.If(enable & active):
             m.d.sync += word.eq(word + 1)
@@ -231,7 +233,7 @@ class ActivationStore(wiring.Component):
                     write_port.en.eq(write_valid & accept & write.rows[row]),
                     read_port.addr.eq(read_at),
                     read_port.en.eq(enable),
-                    Value.cast(getattr(self.o.p, name)[row]).eq(
+                    Value.cast(getattr(end.i.p, name)[row]).eq(
                         delay(m, enable, read_port.data, 1, f"{name}_{row}")
                     ),
                 ]

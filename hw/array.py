@@ -118,14 +118,20 @@ class MatmulArray(wiring.Component):
         })
         incoming = Signal(control)
         word = Signal(range(words))
-        enable = Signal()
+        enable = Signal(init=1)
         complete = Signal()
+        completing = Signal()
+        occupied = Signal()
         self.x = delay(m, enable, self.activations.p.elements, 1, "x")
         self.w = delay(m, enable, self.weights.p.elements, 1, "w")
-        summed = delay(m, enable, incoming, 2 + ceil_log2(self.depth), "beat")
+        before = delay(m, enable, incoming, 1 + ceil_log2(self.depth), "beat")
+        summed = delay(m, enable, before, 1, "summed")
+        # A register that goes to all others: whether a complete block would find `o` occupied.
+        m.d.sync += enable.eq(~(completing & occupied))
         m.d.comb += [
             complete.eq(summed.valid & summed.end),
-            enable.eq(~complete | ~self.o.valid | self.o.ready),
+            completing.eq(Mux(enable, before.valid & before.end, complete)),
+            occupied.eq((enable & complete) | (self.o.valid & ~self.o.ready)),
             self.weights.ready.eq(enable & self.activations.valid),
             self.activations.ready.eq(enable & self.weights.valid),
             incoming.valid.eq(self.weights.valid & self.activations.valid),

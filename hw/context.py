@@ -123,7 +123,7 @@ class ContextPass(wiring.Component):
         age = Signal(2)
         first = self.i.p.first
         shifts = Signal(self.shifts)
-        rises, both = [], []
+        rises = []
         for lane in range(s.q_lanes):
             ceiling = Signal(signed(MAXIMUM_BITS), name=f"ceiling_{lane}")
             higher = Signal(signed(MAXIMUM_BITS + 1), name=f"higher_{lane}")

@@ -2,12 +2,12 @@
 
 from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.formats import E8M0_BIAS
 from intaglio.hw.lookup import Reciprocal
-from intaglio.hw.pipeline import delay
+from intaglio.hw.pipeline import SkidBuffer, delay
 from intaglio.hw.small_float import FloatConvert, FloatMultiply
 
 __all__ = ["ContextOutput"]
@@ -50,10 +50,9 @@ class ContextOutput(wiring.Component):
         norms = Signal(s.q_lanes * s.norm_bits)
         codes = Signal(s.q_lanes * s.blocks * 8)
         tag = Signal(s.result["tag"].shape)
-        m.d.comb += [
-            enable.eq(~self.o.valid | self.o.ready),
-            self.i.ready.eq(~busy),
-        ]
+        m.submodules.end = self.end = end = SkidBuffer(self.o.p.shape())
+        connect(m, end.o, flipped(self.o))
+        m.d.comb += [enable.eq(end.i.ready), self.i.ready.eq(~busy)]
         with m.If(enable & busy):
             m.d.sync += [pair.eq(pair + 1), totals.eq(totals >> 2 * s.total_bits)]
             with m.If((pair & (s.block // 2 - 1)) == s.block // 2 - 1):
@@ -72,9 +71,9 @@ class ContextOutput(wiring.Component):
 
         latency = self._divide(m, totals, norms, codes, enable)
         m.d.comb += [
-            self.o.valid.eq(delay(m, enable, busy, latency, "valid")),
-            self.o.p.last.eq(delay(m, enable, ending, latency, "last")),
-            self.o.p.tag.eq(delay(m, enable, tag, latency, "tag")),
+            end.i.valid.eq(delay(m, enable, busy, latency, "valid")),
+            end.i.p.last.eq(delay(m, enable, ending, latency, "last")),
+            end.i.p.tag.eq(delay(m, enable, tag, latency, "tag")),
         ]
         return m
 
@@ -106,6 +105,6 @@ class ContextOutput(wiring.Component):
                 divide.enable.eq(enable),
                 divide.a.eq(total.o),
                 divide.b.eq(reciprocal.o),
-                self.o.p.pair[k].eq(divide.o),
+                self.end.i.p.pair[k].eq(divide.o),
             ]
         return FloatConvert.LATENCY + Reciprocal.LATENCY + FloatMultiply.LATENCY

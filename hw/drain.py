@@ -10,7 +10,7 @@ from intaglio.hw.formats import BLOCK
 from intaglio.hw.images import ETCHED
 from intaglio.hw.layouts import DrainMode, Layouts, index
 from intaglio.hw.lookup import Sigmoid
-from intaglio.hw.pipeline import delay
+from intaglio.hw.pipeline import SkidBuffer, delay
 from intaglio.hw.quantiser import pairs_layout
 from intaglio.hw.small_float import FloatAdd, FloatMultiply, float_layout, negate, one
 
@@ -362,18 +362,23 @@ class Drain(wiring.Component):
             m.d.comb += [out[k].eq(sums[k]) for k in range(2)]
 
     def _leave(self, m: Module, enable, leaving, outgoing) -> None:
-        head, gate = leaving.mode == DrainMode.HEAD, leaving.mode == DrainMode.GATE
+        m.submodules.end = end = SkidBuffer(self.o.p.shape())
+        gate = leaving.mode == DrainMode.GATE
+        head = end.o.p.tag.mode == DrainMode.HEAD
         m.d.comb += [
-            enable.eq(~((self.o.valid & ~self.o.ready) | (self.logits.valid & ~self.logits.ready))),
-            self.o.valid.eq(leaving.valid & ~head & (~gate | leaving.odd)),
-            self.o.p.pairs.eq(outgoing),
-            self.o.p.last.eq(leaving.last),
-            self.o.p.tag.mode.eq(leaving.mode),
-            self.o.p.tag.group.eq(leaving.group),
-            self.o.p.tag.cached.eq(leaving.cached),
-            self.o.p.tag.end.eq(leaving.end),
-            self.logits.valid.eq(leaving.valid & head),
-            self.logits.p.pairs.eq(outgoing),
-            self.logits.p.last.eq(leaving.end),
-            self.logits.p.group.eq(leaving.group),
+            enable.eq(end.i.ready),
+            end.i.valid.eq(leaving.valid & (~gate | leaving.odd)),
+            end.i.p.pairs.eq(outgoing),
+            end.i.p.last.eq(leaving.last),
+            end.i.p.tag.mode.eq(leaving.mode),
+            end.i.p.tag.group.eq(leaving.group),
+            end.i.p.tag.cached.eq(leaving.cached),
+            end.i.p.tag.end.eq(leaving.end),
+            self.o.payload.eq(end.o.payload),
+            self.logits.p.pairs.eq(end.o.p.pairs),
+            self.logits.p.last.eq(end.o.p.tag.end),
+            self.logits.p.group.eq(end.o.p.tag.group),
+            self.o.valid.eq(end.o.valid & ~head),
+            self.logits.valid.eq(end.o.valid & head),
+            end.o.ready.eq(Mux(head, self.logits.ready, self.o.ready)),
         ]

@@ -2,12 +2,12 @@
 
 from amaranth import Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
 from intaglio.hw.formats import BLOCK, E8M0_BIAS, ElementFormat, FloatFormat
 from intaglio.hw.images import ETCHED
-from intaglio.hw.pipeline import delay
+from intaglio.hw.pipeline import SkidBuffer, delay
 from intaglio.hw.quantiser import pairs_layout
 from intaglio.hw.small_float import FloatConvert, float_layout
 from intaglio.hw.weights import decode
@@ -67,10 +67,12 @@ class Embed(wiring.Component):
         row = Signal(range(max(self.rows, 2)))
         pair = Signal(range(max(pairs_per_token, 2)))
         enable = Signal()
+        m.submodules.end = end = SkidBuffer(self.o.p.shape())
+        connect(m, end.o, flipped(self.o))
         last_row = row == self.rows - 1
         last = last_row & (pair == pairs_per_token - 1)
         m.d.comb += [
-            enable.eq(~self.o.valid | self.o.ready),
+            enable.eq(end.i.ready),
             self.jobs.ready.eq(~active),
             pair_port.addr.eq(tokens[row] * pairs_per_token + pair),
             exponent_port.addr.eq(tokens[row] * blocks + (pair >> ceil_log2(BLOCK // 2))),
@@ -107,6 +109,6 @@ class Embed(wiring.Component):
             for r in range(self.rows - 1):
                 m.d.sync += waiting[r].eq(waiting[r + 1])
             m.d.sync += [waiting[self.rows - 1][k].eq(converted[k]) for k in range(2)]
-            m.d.sync += self.o.valid.eq(valid)
-        m.d.comb += self.o.p.eq(waiting)
+            m.d.sync += end.i.valid.eq(valid)
+        m.d.comb += end.i.p.eq(waiting)
         return m

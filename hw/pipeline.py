@@ -1,10 +1,10 @@
 """Pipelines that move when they are enabled, and their wrapping into streams."""
 
-from amaranth import Module, Signal, Value
+from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Streamed", "delay", "sum_tree"]
+__all__ = ["SkidBuffer", "Streamed", "delay", "sum_tree"]
 
 
 def delay(m: Module, enable: Value | int, value, cycles: int, name: str):
@@ -26,6 +26,34 @@ def sum_tree(m: Module, enable: Value | int, terms: list, name: str) -> Value:
         terms = [delay(m, enable, t, 1, f"{name}_{level}_{n}") for n, t in enumerate(sums + odd)]
         level += 1
     return terms[0]
+
+
+class SkidBuffer(wiring.Component):
+    """A stream passed on at once, whose ``ready`` comes from a register.
+
+    What comes in while the output is refused is held. The end of a pipeline has one, so that its
+    `enable`, which goes to every register of it, is a register itself: ``enable = i.ready``.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, shape):
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+        room = Signal(init=1)
+        held = Signal.like(Value.cast(self.i.payload))
+        m.d.comb += [
+            self.i.ready.eq(room),
+            self.o.valid.eq(self.i.valid | ~room),
+            Value.cast(self.o.payload).eq(Mux(room, self.i.payload, held)),
+        ]
+        with m.If(room):
+            m.d.sync += held.eq(self.i.payload)
+        m.d.sync += room.eq(~self.o.valid | self.o.ready)
+        return m
 
 
 class Streamed(wiring.Component):

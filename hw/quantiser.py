@@ -3,10 +3,10 @@
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intaglio.hw.formats import BLOCK, E8M0_BIAS, ElementFormat, FloatFormat
-from intaglio.hw.pipeline import delay
+from intaglio.hw.pipeline import SkidBuffer, delay
 from intaglio.hw.small_float import align, float_layout, significand
 
 __all__ = ["TO_ELEMENT_UNITS", "BlockExponent", "Quantiser", "pairs_layout", "to_element_units"]
@@ -190,6 +190,8 @@ class Quantiser(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         enable = Signal()
+        m.submodules.end = end = SkidBuffer(self.o.p.shape())
+        connect(m, end.o, flipped(self.o))
         held = delay(m, enable, self.i.p, 1, "held")
         select = delay(m, enable, self.select, 1, "select")
         later = delay(m, enable, select, TO_ELEMENT_UNITS, "clamp_select")
@@ -197,16 +199,16 @@ class Quantiser(wiring.Component):
         largest = Mux(later, limits[-1], limits[0])
         rest = TO_ELEMENT_UNITS + 2
         m.d.comb += [
-            enable.eq(~self.o.valid | self.o.ready),
+            enable.eq(end.i.ready),
             self.i.ready.eq(enable),
-            self.o.valid.eq(delay(m, enable, self.i.valid, 1 + rest, "valid")),
-            self.o.p.exponents.eq(delay(m, enable, held.exponents, rest, "exponents")),
-            self.o.p.last.eq(delay(m, enable, held.last, rest, "last")),
-            self.o.p.tag.eq(delay(m, enable, held.tag, rest, "tag")),
+            end.i.valid.eq(delay(m, enable, self.i.valid, 1 + rest, "valid")),
+            end.i.p.exponents.eq(delay(m, enable, held.exponents, rest, "exponents")),
+            end.i.p.last.eq(delay(m, enable, held.last, rest, "last")),
+            end.i.p.tag.eq(delay(m, enable, held.tag, rest, "tag")),
         ]
         for row in range(self.rows):
             for k in range(2):
                 x, exponent = held.pairs[row][k], held.exponents[row]
                 element = self._round(m, x, exponent, select, largest, enable, f"x_{row}_{k}")
-                m.d.comb += self.o.p.elements[row][k].eq(element)
+                m.d.comb += end.i.p.elements[row][k].eq(element)
         return m

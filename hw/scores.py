@@ -2,13 +2,13 @@
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
 from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.formats import E8M0_BIAS
 from intaglio.hw.multiply import multiples, product, product_latency
-from intaglio.hw.pipeline import delay, sum_tree
+from intaglio.hw.pipeline import SkidBuffer, delay, sum_tree
 from intaglio.hw.tables import SCORE_BITS, SCORE_FRACTION
 
 __all__ = ["ScorePass"]
@@ -158,44 +158,48 @@ class ScorePass(wiring.Component):
         opening = ~scored.index.any()
         start = Mux(first, job.base, address + s.window)
         complete = scored.last | (scored.index == s.window - 1)
-        record = self.o.p
+        # A record waits at `end` until a bank is free, and its window keeps the bank till then.
+        m.submodules.end = end = SkidBuffer(s.window_record)
+        connect(m, end.o, flipped(self.o))
+        written = Signal.like(self.write.p)
+        writing = Signal()
         m.d.comb += [
-            # A record waits at `o` until a bank is free, and its window keeps the bank till then.
-            enable.eq(~scored.valid | ~self.o.valid | self.o.ready),
-            self.write.valid.eq(scored.valid & enable),
-            self.write.p.bank.eq(bank),
-            self.write.p.index.eq(scored.index),
-            self.write.p.entry.codes.eq(scored.codes),
+            enable.eq(end.i.ready),
+            self.write.valid.eq(writing & enable),
+            self.write.payload.eq(written),
         ]
         new_maxima = Signal.like(maxima)
         new_codes = Signal.like(codes)
         for lane, score in enumerate(scores):
-            m.d.comb += [
-                self.write.p.entry.scores[lane].eq(score),
-                new_maxima[lane].eq(Mux(opening | (score > maxima[lane]), score, maxima[lane])),
-            ]
+            keep = ~opening & (score <= maxima[lane])
+            m.d.comb += new_maxima[lane].eq(Mux(keep, maxima[lane], score))
         for lane in range(s.kv_lanes):
             for b in range(s.blocks):
                 code, old = scored.codes[lane][b], codes[lane][b]
                 m.d.comb += new_codes[lane][b].eq(Mux(opening | (code > old), code, old))
 
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
+        record = end.i.p
+        with m.If(enable):
+            m.d.sync += [
+                writing.eq(scored.valid),
+                written.bank.eq(bank),
+                written.index.eq(scored.index),
+                written.entry.codes.eq(scored.codes),
+                end.i.valid.eq(scored.valid & complete),
+                record.maxima.eq(new_maxima),
+                record.codes.eq(new_codes),
+                record.address.eq(Mux(opening, start, address)),
+                record.bank.eq(bank),
+                record.last_index.eq(scored.index),
+                record.first.eq(first),
+                record.last.eq(scored.last),
+                record.tag.eq(job.tag),
+            ]
+            for lane, score in enumerate(scores):
+                m.d.sync += written.entry.scores[lane].eq(score)
         with m.If(scored.valid & enable):
             m.d.sync += [maxima.eq(new_maxima), codes.eq(new_codes)]
             with m.If(opening):
                 m.d.sync += address.eq(start)
             with m.If(complete):
-                m.d.sync += [
-                    self.o.valid.eq(1),
-                    record.maxima.eq(new_maxima),
-                    record.codes.eq(new_codes),
-                    record.address.eq(Mux(opening, start, address)),
-                    record.bank.eq(bank),
-                    record.last_index.eq(scored.index),
-                    record.first.eq(first),
-                    record.last.eq(scored.last),
-                    record.tag.eq(job.tag),
-                    bank.eq(~bank),
-                    first.eq(scored.last),
-                ]
+                m.d.sync += [bank.eq(~bank), first.eq(scored.last)]
