@@ -9,21 +9,17 @@ from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.lookup import Lookup
 from intaglio.hw.multiply import multiples, product, product_latency
 from intaglio.hw.pipeline import delay
+from intaglio.hw.rescale import MAXIMUM_BITS, Rescale
 from intaglio.hw.tables import EXP2, PROBABILITY_FRACTION, SCORE_BITS, SCORE_FRACTION
 
 __all__ = ["ContextPass"]
 
 
-MAXIMUM_BITS = SCORE_BITS - SCORE_FRACTION + 1
-"""Width of the ceiling of a score."""
-
-
 class ContextPass(wiring.Component):
     """Softmax-weighted sums of values; equals ``golden.attention.merge_windows``.
 
-    One position per cycle. A window that raises a maximum shifts what came before, one bit per
-    cycle: maxima are integers, so merging is a shift, and it is rarely far. How a window moves the
-    maxima is worked out in the three cycles before it can be taken, while the one before it runs.
+    One position per cycle, and first a cycle for each bit by which a window shifts what came before
+    (:class:`~intaglio.hw.rescale.Rescale`).
 
     The pipeline never stalls: the last position of a job is taken when its result has a place.
 
@@ -57,9 +53,6 @@ class ContextPass(wiring.Component):
             "values": In(stream.Signature(shape.values)),
             "o": Out(stream.Signature(shape.result)),
         })
-        per_block = data.ArrayLayout(data.ArrayLayout(1, shape.blocks), shape.q_lanes)
-        self.shifts = data.StructLayout({"norms": shape.q_lanes, "totals": per_block})
-        self.beat = data.StructLayout({"valid": 1, "last": 1, "shifts": self.shifts})
 
     def elaborate(self, platform):
         m = Module()
@@ -74,14 +67,17 @@ class ContextPass(wiring.Component):
 
         accept = self.i.valid & self.i.ready
         take = self.values.valid & self.values.ready
-        ready, shifting, shifts, maxima, codes = self._rescale(m, accept)
+        m.submodules.rescale = rescale = Rescale(s)
         end_of_window = index == window.last_index
         ending = window.last & end_of_window
         m.d.comb += [
-            self.i.ready.eq(ready & ~active & ~asking),
+            rescale.window.eq(self.i.p),
+            rescale.valid.eq(self.i.valid),
+            rescale.take.eq(accept),
+            self.i.ready.eq(rescale.ready & ~active & ~asking),
             self.value_reads.valid.eq(asking),
             self.value_reads.payload.eq(window.address + asked),
-            self.values.ready.eq(active & ~shifting & (~ending | room)),
+            self.values.ready.eq(active & ~rescale.shifting & (~ending | room)),
             # The entry that will be needed in the next cycle.
             self.read.bank.eq(Mux(active, window.bank, self.i.p.bank)),
             self.read.index.eq(Mux(active, index + take, 0)),
@@ -100,75 +96,16 @@ class ContextPass(wiring.Component):
             with m.If(ending):
                 m.d.sync += awaited.eq(1)
 
-        incoming = Signal(self.beat)
+        incoming = Signal(
+            data.StructLayout({"valid": 1, "last": 1, "shifts": rescale.shifts.shape()})
+        )
         m.d.comb += [
             incoming.valid.eq(take),
             incoming.last.eq(take & ending),
-            incoming.shifts.eq(shifts),
+            incoming.shifts.eq(rescale.shifts),
         ]
-        self._accumulate(m, window.tag, maxima, codes, incoming)
+        self._accumulate(m, window.tag, rescale.maxima, rescale.codes, incoming)
         return m
-
-    def _rescale(self, m: Module, accept):
-        """Running maxima and value exponents, and the shifts by which a window raises them.
-
-        Returns whether the window at `i` is prepared; whether sums are being shifted, and which;
-        maxima; codes.
-        """
-        s = self.shape
-        most = s.total_bits  # nothing but the sign is left then
-        distance = range(most + 1)
-        maxima = Signal(data.ArrayLayout(signed(MAXIMUM_BITS), s.q_lanes))
-        codes = Signal(s.codes)
-        age = Signal(2)
-        first = self.i.p.first
-        shifts = Signal(self.shifts)
-        rises = []
-        for lane in range(s.q_lanes):
-            ceiling = Signal(signed(MAXIMUM_BITS), name=f"ceiling_{lane}")
-            higher = Signal(signed(MAXIMUM_BITS + 1), name=f"higher_{lane}")
-            raises = Signal(name=f"raises_{lane}")
-            rise = Signal(MAXIMUM_BITS, name=f"rise_{lane}")
-            m.d.comb += [higher.eq(ceiling - maxima[lane]), raises.eq(first | (higher > 0))]
-            m.d.sync += [
-                ceiling.eq((self.i.p.maxima[lane] + ((1 << SCORE_FRACTION) - 1)) >> SCORE_FRACTION),
-                rise.eq(Mux(raises & ~first, higher, 0)),
-            ]
-            with m.If(accept & raises):
-                m.d.sync += maxima[lane].eq(ceiling)
-            rises.append(rise)
-        folds = Signal(s.codes)
-        for lane in range(s.kv_lanes):
-            for b in range(s.blocks):
-                code, old = self.i.p.codes[lane][b], codes[lane][b]
-                with m.If(accept & (first | (code > old))):
-                    m.d.sync += codes[lane][b].eq(code)
-                m.d.sync += folds[lane][b].eq(Mux(~first & (code > old), code - old, 0))
-        shifting = Signal()
-        moving = []
-
-        def count(name: str, far: Value) -> Value:
-            """Prepare the shift of a sum by `far`; then count it down. Whether it is shifted now."""
-            prepared = Signal(distance, name=f"{name}_prepared")
-            left = Signal(distance, name=f"{name}_left")
-            m.d.sync += prepared.eq(Mux(far > most, most, far))
-            with m.If(accept):
-                m.d.sync += left.eq(prepared)
-            with m.Elif(left.any()):
-                m.d.sync += left.eq(left - 1)
-            moving.append(Mux(accept, prepared.any(), left > 1))
-            return left.any()
-
-        for lane, rise in enumerate(rises):
-            m.d.comb += shifts.norms[lane].eq(count(f"norm_{lane}", rise))
-            for b in range(s.blocks):
-                far = rise + folds[s.kv_lane(lane)][b]
-                m.d.comb += shifts.totals[lane][b].eq(count(f"total_{lane}_{b}", far))
-        m.d.sync += [
-            shifting.eq(Cat(*moving).any()),
-            age.eq(Mux(accept | ~self.i.valid, 0, Mux(age == 3, 3, age + 1))),
-        ]
-        return age == 3, shifting, shifts, maxima, codes
 
     def _accumulate(self, m: Module, tag, maxima, codes, incoming) -> None:
         """Weights of the values at hand, products, sums."""

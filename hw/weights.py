@@ -2,11 +2,11 @@
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intaglio.hw.formats import ElementFormat
 from intaglio.hw.images import ETCHED
-from intaglio.hw.pipeline import delay
+from intaglio.hw.pipeline import SkidBuffer, delay
 
 __all__ = ["EtchedROM", "decode", "word_layout"]
 
@@ -89,17 +89,19 @@ class EtchedROM(wiring.Component):
         left = Signal.like(self.jobs.p.words)
         enable = Signal()
         word = data.View(self.word, delay(m, enable, port.data, 1, "word"))
+        m.submodules.end = end = SkidBuffer(self.o.p.shape())
+        connect(m, end.o, flipped(self.o))
         m.d.comb += [
-            enable.eq(~self.o.valid | self.o.ready),
-            self.o.valid.eq(delay(m, enable, left.any(), 2, "valid")),
+            enable.eq(end.i.ready),
+            end.i.valid.eq(delay(m, enable, left.any(), 2, "valid")),
             self.jobs.ready.eq(~left.any()),
             port.addr.eq(address),
             port.en.eq(enable),
-            self.o.p.exponents.eq(word.exponents),
+            end.i.p.exponents.eq(word.exponents),
         ]
         for n in range(self.outputs):
             m.d.comb += [
-                self.o.p.elements[n][d].eq(decode(self.element, word.codes[n][d]))
+                end.i.p.elements[n][d].eq(decode(self.element, word.codes[n][d]))
                 for d in range(self.depth)
             ]
         with m.If(enable & left.any()):
