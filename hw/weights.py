@@ -1,14 +1,24 @@
 """Weight source: an etched ROM that gives the weight stream, and the decoding of its codes."""
 
-from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import ceil_log2
 
 from intaglio.hw.formats import ElementFormat
 from intaglio.hw.images import ETCHED
 from intaglio.hw.pipeline import SkidBuffer, delay
 
-__all__ = ["EtchedROM", "decode", "word_layout"]
+__all__ = ["EtchedROM", "banks", "decode", "word_layout"]
+
+BANK = 2048
+"""Words of a memory. Deeper ones would be chosen from behind their outputs, where time is short;
+this is the depth of an ECP5's block RAM that is one byte and a bit wide."""
+
+
+def banks(image: list[int]) -> list[list[int]]:
+    """The memories that hold `image`, one after the other."""
+    return [image[start : start + BANK] for start in range(0, len(image), BANK)]
 
 
 def word_layout(
@@ -35,10 +45,10 @@ def decode(element: ElementFormat, code: Value) -> Value:
 
 
 class EtchedROM(wiring.Component):
-    """Stream of the words of each job, from a memory whose contents are etched.
+    """Stream of the words of each job, from memories whose contents are etched.
 
-    Gives one word per cycle, the first 3 cycles after its job was taken; a job is taken when the
-    one before has been read.
+    Gives one word per cycle, the first 3 cycles after its job was taken, 4 with several banks; a
+    job is taken when the one before has been read.
 
     Parameters
     ----------
@@ -80,23 +90,30 @@ class EtchedROM(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.weights = rom = memory.Memory(
-            shape=self.word.size, depth=len(self.image), init=self.image, attrs=ETCHED
-        )
-        port = rom.read_port()
-        # The memory answers late in its cycle; a register follows it.
         address = Signal.like(self.jobs.p.address)
         left = Signal.like(self.jobs.p.words)
         enable = Signal()
-        word = data.View(self.word, delay(m, enable, port.data, 1, "word"))
+        # A memory answers late in its cycle; a register follows it, then the choice of the bank.
+        words = []
+        for n, image in enumerate(banks(self.image)):
+            rom = memory.Memory(shape=self.word.size, depth=len(image), init=image, attrs=ETCHED)
+            m.submodules[f"weights_{n}"] = rom
+            port = rom.read_port()
+            m.d.comb += [port.addr.eq(address), port.en.eq(enable)]
+            words.append(delay(m, enable, port.data, 1, f"word_{n}"))
+        latency = 2
+        word = words[0]
+        if len(words) > 1:
+            bank = delay(m, enable, address[ceil_log2(BANK) :], 2, "bank")
+            word = delay(m, enable, Array(words)[bank], 1, "word")
+            latency = 3
+        word = data.View(self.word, word)
         m.submodules.end = end = SkidBuffer(self.o.p.shape())
         connect(m, end.o, flipped(self.o))
         m.d.comb += [
             enable.eq(end.i.ready),
-            end.i.valid.eq(delay(m, enable, left.any(), 2, "valid")),
+            end.i.valid.eq(delay(m, enable, left.any(), latency, "valid")),
             self.jobs.ready.eq(~left.any()),
-            port.addr.eq(address),
-            port.en.eq(enable),
             end.i.p.exponents.eq(word.exponents),
         ]
         for n in range(self.outputs):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -179,13 +180,14 @@ def verilog(
     """Write Verilog, memory images and a report of what was etched."""
     checkpoint = load(model)
     design = Design(checkpoint.config, chip)
-    from intaglio.sim.verilog import FILES, write
+    from intaglio.sim.verilog import FILE, write
 
     output = output.resolve()
     if output.exists():
         if not output.is_dir():
             raise ConfigError(f"{output} is a file: name a folder that is new or empty")
-        foreign = sorted({path.name for path in output.iterdir()} - {*FILES, "report.json"})
+        names = sorted(path.name for path in output.iterdir())
+        foreign = [name for name in names if not re.fullmatch(rf"{FILE}|report\.json", name)]
         if foreign:
             raise ConfigError(
                 f"{output} holds other files ({foreign[0]}): name a folder that is new or empty"

@@ -1,6 +1,7 @@
 """Whole chips in Verilator, run without a Python call per cycle."""
 
 import ctypes
+import inspect
 import os
 import shutil
 from collections.abc import Callable
@@ -12,12 +13,17 @@ import numpy as np
 from intaglio.golden import small_float
 from intaglio.golden.etch import Etched
 from intaglio.golden.images import images
+from intaglio.hw.config import Design
+from intaglio.hw.images import Images
 from intaglio.hw.layouts import Layouts
 from intaglio.sim.cache import built, digest, run_tool, source_text, tool_versions, verilate
 from intaglio.sim.tools import ToolError, verilator_root
 from intaglio.sim.verilog import chip_text, memory_images
 
 __all__ = ["Event", "SimulatedChip"]
+
+Text = Callable[[Design, Images], str]
+"""Makes the Verilog of a chip as module ``chip``."""
 
 SILENCE = 50_000_000
 """Cycles without an event after which a chip is given up."""
@@ -35,7 +41,7 @@ class Event:
 
 def _compile(folder: Path, logits_bits: int, report: Callable[[str], None]) -> None:
     """Make ``libchip.so`` from ``chip.v``."""
-    verilate(folder, ["--prefix", "Vchip", "chip.v"], report)
+    verilate(folder, ["--prefix", "Vchip", "--top-module", "chip", "chip.v"], report)
     root, shim = verilator_root(), Path(__file__).with_name("shim.cpp")
     run_tool(
         [
@@ -50,17 +56,19 @@ def _compile(folder: Path, logits_bits: int, report: Callable[[str], None]) -> N
     shutil.rmtree(folder / "build")
 
 
-def _library(etched: Etched, logits_bits: int, report: Callable[[str], None]) -> tuple[Path, Path]:
+def _library(
+    etched: Etched, logits_bits: int, report: Callable[[str], None], text: Text
+) -> tuple[Path, Path]:
     """The library of the design, and the folder with the images of the model."""
     contents = images(etched)
     design = repr((etched.design, contents.inverse_dim, contents.eps, bool(contents.bias)))
 
     def make(folder: Path) -> None:
         report("generating the Verilog")
-        (folder / "chip.v").write_text(chip_text(etched.design, contents))
+        (folder / "chip.v").write_text(text(etched.design, contents))
         _compile(folder, logits_bits, report)
 
-    key = digest(design, source_text(), *tool_versions())
+    key = digest(design, source_text(Path(inspect.getfile(text))), *tool_versions())
     return built(key, "libchip.so", memory_images(etched.design, contents), make)
 
 
@@ -68,16 +76,22 @@ class SimulatedChip:
     """The generated Verilog of an etched model, Verilated.
 
     Building takes a minute or so the first time; `report` is told what is being done. Raises
-    :exc:`~intaglio.sim.tools.ToolError` if a program is missing or fails.
+    :exc:`~intaglio.sim.tools.ToolError` if a program is missing or fails. `text` makes the Verilog
+    of the chip, of which there may be other forms than the RTL.
     """
 
-    def __init__(self, etched: Etched, report: Callable[[str], None] = lambda stage: None):
+    def __init__(
+        self,
+        etched: Etched,
+        report: Callable[[str], None] = lambda stage: None,
+        text: Text = chip_text,
+    ):
         self.design = etched.design
         self._layouts = Layouts(etched.design)
         chip = etched.design.chip
         pairs = 2 * chip.rows * chip.small_float.bits
         self._logits_bits = pairs + 1 + self._layouts.group.width
-        library, contents = _library(etched, self._logits_bits, report)
+        library, contents = _library(etched, self._logits_bits, report, text)
         try:
             self._lib = lib = ctypes.CDLL(str(library))
         except OSError as error:

@@ -12,9 +12,10 @@ from intaglio.golden.images import images
 from intaglio.hw.chip import Chip
 from intaglio.hw.config import Design
 from intaglio.hw.images import Images
+from intaglio.hw.weights import banks
 
 __all__ = [
-    "FILES",
+    "FILE",
     "IMAGES",
     "chip_text",
     "image_widths",
@@ -26,10 +27,13 @@ __all__ = [
 ]
 
 IMAGES = ("weights", "embedding", "embedding_exponents", "rope", "bias")
-"""The memories whose contents are read from files of these names, with ``.hex``."""
+"""What is etched; the weights stand in memories ``weights_0``, ``weights_1``, ..."""
 
-FILES = ("chip.v", *(f"{name}.hex" for name in IMAGES))
-"""What :func:`write` may write."""
+MEMORY = "weights_[0-9]+|embedding|embedding_exponents|rope|bias"
+"""Names of the memories whose contents are read from files of these names, with ``.hex``."""
+
+FILE = rf"chip\.v|({MEMORY})\.hex"
+"""Names of what :func:`write` may write."""
 
 
 def use_bundled_yosys() -> None:
@@ -49,12 +53,8 @@ def verilog_text(component: wiring.Component, name: str) -> str:
 
 def read_from_files(text: str) -> str:
     """`text` with its etched memories initialised by ``$readmemh`` of ``<name>.hex``."""
-    for name in IMAGES:
-        block = (
-            rf"(  reg \[\d+:0\] {name} \[\d+:0\];\n)  initial begin\n(?:    {name}\[.*\n)*  end\n"
-        )
-        text = re.sub(block, rf'\1  initial $readmemh("{name}.hex", {name});\n', text)
-    return text
+    block = rf"(  reg \[\d+:0\] ({MEMORY}) \[\d+:0\];\n)  initial begin\n(?:    \2\[.*\n)*  end\n"
+    return re.sub(block, r'\1  initial $readmemh("\2.hex", \2);\n', text)
 
 
 def chip_text(design: Design, contents: Images) -> str:
@@ -82,9 +82,13 @@ def memory_images(design: Design, contents: Images) -> dict[str, str]:
     """Text of each ``.hex`` file: a word per line, as wide as its memory."""
     files = {}
     for name, width in image_widths(design).items():
-        if words := getattr(contents, name):
-            digits = -(-width // 4)
-            files[f"{name}.hex"] = "".join(f"{w:0{digits}x}\n" for w in words)
+        digits = -(-width // 4)
+        parts = {name: getattr(contents, name)}
+        if name == "weights":
+            parts = {f"weights_{n}": words for n, words in enumerate(banks(contents.weights))}
+        for part, words in parts.items():
+            if words:
+                files[f"{part}.hex"] = "".join(f"{w:0{digits}x}\n" for w in words)
     return files
 
 

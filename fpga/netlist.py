@@ -1,0 +1,27 @@
+"""A chip after synthesis: a netlist of an iCE40's cells, with Yosys's own models of these."""
+
+import tempfile
+from pathlib import Path
+
+from intaglio.fpga.simulate import cell_models
+from intaglio.fpga.tools import find, run
+from intaglio.hw.chip import Chip
+from intaglio.hw.config import Design
+from intaglio.hw.images import Images
+from intaglio.sim.verilog import verilog_text
+
+__all__ = ["ice40_netlist"]
+
+
+def ice40_netlist(design: Design, contents: Images) -> str:
+    """Verilog of a chip as module ``chip``, synthesised as for a board; memories hold `contents`.
+
+    It need not fit a device. Raises :exc:`~intaglio.sim.tools.ToolError` if Yosys is missing.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "rtl.v").write_text(verilog_text(Chip(design, contents), "chip"))
+        script = "read_verilog rtl.v; synth_ice40 -dsp -top chip; write_verilog -noattr netlist.v"
+        run(find("yosys"), ["-q", "-p", script], folder)
+        netlist = (folder / "netlist.v").read_text()
+    return cell_models(netlist) + netlist
