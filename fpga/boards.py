@@ -137,6 +137,9 @@ class Board:
 PLACE_ECP5 = "--seed 1 --placer static --router router2"
 """The placer that nextpnr takes by default needs twice the wire for these designs."""
 
+KEEP_COPIES = "setattr -mod -set keep_hierarchy 1 *.copy_*"
+"""Keeps registers apart that hold the same, each near what it feeds: see `hw.pipeline.copy`."""
+
 SOFT_TABLES = "proc; booth *.table *.exp2_* *.even *.odd"
 """Makes the multipliers of interpolated tables from lookup tables instead of DSP blocks."""
 
@@ -165,6 +168,7 @@ BOARDS = {
             leds=LEDS,
             programmer=("--board", "ulx3s"),
             chip=LARGE,
+            script_after_read=KEEP_COPIES,
             place_options=PLACE_ECP5,
         ),
         Board(
@@ -192,6 +196,7 @@ BOARDS = {
                   "dropped": ("rgb_led", 2, "r")},
             programmer=("--board", "ecpix5"),
             chip=LARGE,
+            script_after_read=KEEP_COPIES,
             place_options=PLACE_ECP5,
         ),
         Board(

@@ -38,28 +38,30 @@ class ClockGenerator(Elaboratable):
 
     def elaborate(self, platform):
         m = Module()
-        clock, locked = Signal(name="pll_clock"), Signal(name="pll_locked")
+        # Straight to the gate: two global nets in a row cannot be routed.
+        clock = Signal(name="pll_clock", attrs={"noglobal": 1})
+        locked = Signal(name="pll_locked")
         pin = platform.request(platform.default_clk, dir="-")
+        m.domains.power_on = power_on = ClockDomain(reset_less=True, local=True)
         if isinstance(self.pll, ECP5PLL):
             m.submodules.buffer = buffer = io.Buffer(io.Direction.Input, pin)
             m.submodules.pll = ecp5_pll(self.pll, buffer.i, clock, locked)
-        else:
-            m.submodules.pll = ice40_pll(self.pll, pin.io, clock, locked)
-
-        m.domains.power_on = power_on = ClockDomain(reset_less=True, local=True)
-        m.d.comb += power_on.clk.eq(clock)
-        settle = Signal(range(round(SETTLE_SECONDS * self.pll.hz) + 1))
-        last = round(SETTLE_SECONDS * self.pll.hz)
-        with m.If(locked & (settle != last)):
-            m.d.power_on += settle.eq(settle + 1)
-        m.d.power_on += self.ready.eq(settle == last)
-        if isinstance(self.pll, ECP5PLL):
             m.submodules.gate = Instance(
                 "DCCA", i_CLKI=clock, i_CE=self.ready, o_CLKO=self.sync.clk
             )
+            m.d.comb += power_on.clk.eq(buffer.i)
+            hz = self.pll.pin_hz
         else:
-            m.d.comb += self.sync.clk.eq(clock)
+            m.submodules.pll = ice40_pll(self.pll, pin.io, self.sync.clk, locked)
             m.submodules.reset = ResetSynchronizer(~self.ready)
+            m.d.comb += power_on.clk.eq(self.sync.clk)
+            hz = self.pll.hz
+
+        last = round(SETTLE_SECONDS * hz)
+        settle = Signal(range(last + 1))
+        with m.If(locked & (settle != last)):
+            m.d.power_on += settle.eq(settle + 1)
+        m.d.power_on += self.ready.eq(settle == last)
         return m
 
 

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from intaglio.hw.array import exponents_per_word, sums_layout
 from intaglio.hw.formats import BLOCK, E8M0_BIAS, FloatFormat
-from intaglio.hw.pipeline import delay
+from intaglio.hw.pipeline import copy, delay
 from intaglio.hw.quantiser import pairs_layout
 from intaglio.hw.small_float import FloatAdd, FloatConvert, float_layout
 
@@ -15,6 +15,10 @@ __all__ = ["BlockAccumulate"]
 
 TILES = 4
 """Tiles of results that may wait for the drain, so that the array runs on meanwhile."""
+
+
+SHARED_BY = 8
+"""Sums that share a register for what they are to do."""
 
 
 class BlockAccumulate(wiring.Component):
@@ -99,11 +103,21 @@ class BlockAccumulate(wiring.Component):
         ]
         m.d.sync += tiles.eq(tiles + tile_in - tile_out)
         with m.If(phase == turns - 1):
-            m.d.sync += [busy.eq(accept), held.eq(self.i.p)]
+            m.d.sync += [
+                busy.eq(accept), held.first.eq(self.i.p.first), held.last.eq(self.i.p.last),
+                held.row_exponents.eq(self.i.p.row_exponents),
+                held.weight_exponents.eq(self.i.p.weight_exponents),
+            ]  # fmt: skip
         with m.Else():  # the next outputs' turn
             m.d.sync += held.weight_exponents.eq(held.weight_exponents.as_value() >> 8 * adders)
-            for row in range(self.rows):
-                m.d.sync += held.sums[row].eq(held.sums[row].as_value() >> self.sum_bits * adders)
+        for row in range(self.rows):
+            loads = [
+                copy(m, 1, phase == turns - 2, f"load_{row}_{n}")
+                for n in range(0, self.outputs, SHARED_BY)
+            ]
+            for n, total in enumerate(held.sums[row]):
+                later = held.sums[row][n + adders] if n + adders < self.outputs else 0
+                m.d.sync += total.eq(Mux(loads[n // SHARED_BY], self.i.p.sums[row][n], later))
 
         turn = delay(m, 1, busy, FloatConvert.LATENCY, "turn")
         first = delay(m, 1, busy & held.first, FloatConvert.LATENCY, "first")

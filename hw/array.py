@@ -6,7 +6,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from intaglio.hw.formats import BLOCK
-from intaglio.hw.pipeline import delay, sum_tree
+from intaglio.hw.pipeline import copy, delay, sum_tree
+
+COLUMNS = 4
+"""Outputs that share registers for what the array broadcasts."""
 
 __all__ = ["MatmulArray", "exponents_per_word", "sums_layout"]
 
@@ -87,10 +90,8 @@ class MatmulArray(wiring.Component):
             "o": Out(stream.Signature(sums_layout(rows, outputs, self.sum_bits))),
         })
 
-    def _multiply_accumulate(self, m: Module, row: int, output: int, enable, control) -> Value:
-        """Operands, products, their sum over the depth, and the sum over a block, registered."""
-        name = f"{row}_{output}"
-        x, w = self.x[row], self.w[output]
+    def _multiply_accumulate(self, m: Module, name: str, x, w, enable, valid, start) -> Value:
+        """Products, their sum over the depth, and the sum over a block, registered."""
         products = [
             Signal(signed(self.product_bits), name=f"product_{name}_{d}") for d in range(self.depth)
         ]
@@ -99,8 +100,8 @@ class MatmulArray(wiring.Component):
         depth_sum = sum_tree(m, enable, products, f"depth_sum_{name}")
         block_sum = Signal(signed(self.sum_bits), name=f"block_sum_{name}")
         total = Signal(signed(self.sum_bits), name=f"total_{name}")
-        m.d.comb += total.eq(Mux(control.start, 0, block_sum) + depth_sum)
-        with m.If(enable & control.valid):
+        m.d.comb += total.eq(Mux(start, 0, block_sum) + depth_sum)
+        with m.If(enable & valid):
             m.d.sync += block_sum.eq(total)
         return total
 
@@ -118,17 +119,17 @@ class MatmulArray(wiring.Component):
         })
         incoming = Signal(control)
         word = Signal(range(words))
-        enable = Signal(init=1)
+        enable = Signal()
+        next_enable = Signal()
         complete = Signal()
         completing = Signal()
         occupied = Signal()
-        self.x = delay(m, enable, self.activations.p.elements, 1, "x")
-        self.w = delay(m, enable, self.weights.p.elements, 1, "w")
         before = delay(m, enable, incoming, 1 + ceil_log2(self.depth), "beat")
         summed = delay(m, enable, before, 1, "summed")
-        # A register that goes to all others: whether a complete block would find `o` occupied.
-        m.d.sync += enable.eq(~(completing & occupied))
+        # The pipeline stops if a complete block would find `o` occupied.
         m.d.comb += [
+            next_enable.eq(~(completing & occupied)),
+            enable.eq(copy(m, 1, next_enable, "enable", init=1)),
             complete.eq(summed.valid & summed.end),
             completing.eq(Mux(enable, before.valid & before.end, complete)),
             occupied.eq((enable & complete) | (self.o.valid & ~self.o.ready)),
@@ -162,9 +163,21 @@ class MatmulArray(wiring.Component):
                 self.o.p.row_exponents.eq(summed.row_exponents),
                 self.o.p.weight_exponents.eq(gathering),
             ]
-        for row in range(self.rows):
-            for output in range(self.outputs):
-                total = self._multiply_accumulate(m, row, output, enable, summed)
-                with m.If(enable & complete):
-                    m.d.sync += self.o.p.sums[row][output].eq(total)
+        for first in range(0, self.outputs, COLUMNS):
+            self._columns(m, first, next_enable, before)
         return m
+
+    def _columns(self, m: Module, first: int, next_enable, before) -> None:
+        """A few outputs of all rows, with their own copies of what goes to all."""
+        enable = copy(m, 1, next_enable, f"enable_{first}", init=1)
+        flags = Cat(before.valid, before.start, before.end)
+        valid, start, end = copy(m, enable, flags, f"flags_{first}")
+        elements = self.activations.p.elements
+        x = data.View(elements.shape(), copy(m, enable, elements, f"x_{first}"))
+        for output in range(first, min(first + COLUMNS, self.outputs)):
+            w = delay(m, enable, self.weights.p.elements[output], 1, f"w_{output}")
+            for row in range(self.rows):
+                name = f"{row}_{output}"
+                total = self._multiply_accumulate(m, name, x[row], w, enable, valid, start)
+                with m.If(enable & valid & end):
+                    m.d.sync += self.o.p.sums[row][output].eq(total)

@@ -8,11 +8,15 @@ from amaranth.utils import ceil_log2
 from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.lookup import Lookup
 from intaglio.hw.multiply import multiples, product, product_latency
-from intaglio.hw.pipeline import delay
+from intaglio.hw.pipeline import copy, delay
 from intaglio.hw.rescale import MAXIMUM_BITS, Rescale
 from intaglio.hw.tables import EXP2, PROBABILITY_FRACTION, SCORE_BITS, SCORE_FRACTION
 
 __all__ = ["ContextPass"]
+
+
+SHARED_BY = 4
+"""Sums that share a register for what they are to do."""
 
 
 class ContextPass(wiring.Component):
@@ -32,8 +36,8 @@ class ContextPass(wiring.Component):
     value_reads, values :
         To and from the cache.
     o : ``Out(stream.Signature(shape.result))``
-        The sums of a job, straight from the adders. Once ready, it has to stay so until a result
-        has come.
+        The sums of a job, which stay for the cycle after. Once ready, it has to stay so until a
+        result has come.
     """
 
     i: stream.Interface
@@ -63,6 +67,7 @@ class ContextPass(wiring.Component):
         asked = Signal(ceil_log2(s.window))
         asking = Signal()
         awaited = Signal()  # a result is on its way to `o`
+        ended = Signal()
         room = Signal()
 
         accept = self.i.valid & self.i.ready
@@ -74,7 +79,8 @@ class ContextPass(wiring.Component):
             rescale.window.eq(self.i.p),
             rescale.valid.eq(self.i.valid),
             rescale.take.eq(accept),
-            self.i.ready.eq(rescale.ready & ~active & ~asking),
+            # Sums are cleared two cycles after the last beat of a job.
+            self.i.ready.eq(rescale.ready & ~active & ~asking & ~ended),
             self.value_reads.valid.eq(asking),
             self.value_reads.payload.eq(window.address + asked),
             self.values.ready.eq(active & ~rescale.shifting & (~ending | room)),
@@ -82,7 +88,10 @@ class ContextPass(wiring.Component):
             self.read.bank.eq(Mux(active, window.bank, self.i.p.bank)),
             self.read.index.eq(Mux(active, index + take, 0)),
         ]
-        m.d.sync += room.eq(self.o.ready & ~awaited & ~(take & ending))
+        m.d.sync += [
+            ended.eq(take & ending),
+            room.eq(self.o.ready & ~awaited & ~(take & ending)),
+        ]
         with m.If(accept):
             m.d.sync += [
                 window.eq(self.i.p), active.eq(1), asking.eq(1), asked.eq(0), index.eq(0),
@@ -117,10 +126,11 @@ class ContextPass(wiring.Component):
         to_products = product_latency(s.cache.bits)
         to_sums = to_weights + 1 + to_products
         entry = delay(m, 1, self.entry, 1, "entry")
-        summing = delay(m, 1, incoming, to_sums, "beat")
+        arriving = delay(m, 1, incoming, to_sums - 1, "beat")
+        last = delay(m, 1, arriving.last, 2, "last")
         values = delay(m, 1, self.values.p, to_weights + 1, "values")
         m.d.comb += [
-            self.o.valid.eq(summing.last),
+            self.o.valid.eq(last),
             self.o.p.codes.eq(delay(m, 1, codes, to_sums, "codes")),
             self.o.p.tag.eq(delay(m, 1, tag, to_sums, "tag")),
         ]
@@ -129,21 +139,22 @@ class ContextPass(wiring.Component):
             power, down = self._exp2(m, lane, entry.scores[lane], maxima[lane])
             weight = self._weigh(m, power, down, f"weight_{lane}")
             term = delay(m, 1, weight, 1 + to_products, f"term_{lane}")
-            norm = self._sum(m, s.norm_bits, term, summing, summing.shifts.norms[lane],
-                             f"norm_{lane}")  # fmt: skip
+            flags = Cat(arriving.valid, arriving.shifts.norms[lane], last)
+            flags = copy(m, 1, flags, f"norm_flags_{lane}")
+            norm = self._sum(m, s.norm_bits, term, flags, f"norm_{lane}")
             m.d.comb += self.o.p.norms[lane].eq(norm)
             for b in range(s.blocks):
                 fold = Signal(8, name=f"fold_{lane}_{b}")
                 m.d.sync += fold.eq(codes[kv_lane][b] - entry.codes[kv_lane][b])
                 folded = self._weigh(m, power, down + fold, f"folded_{lane}_{b}")
-                shift = summing.shifts.totals[lane][b]
                 weights = multiples(m, 1, folded, f"folded_{lane}_{b}")
                 for d in range(b * s.block, (b + 1) * s.block):
                     name = f"{lane}_{d}"
+                    if d % SHARED_BY == 0 or d == b * s.block:
+                        flags = Cat(arriving.valid, arriving.shifts.totals[lane][b], last)
+                        flags = copy(m, 1, flags, f"flags_{name}")
                     term = product(m, 1, weights, values[kv_lane][d], f"product_{name}")
-                    total = self._sum(
-                        m, signed(s.total_bits), term, summing, shift, f"total_{name}"
-                    )
+                    total = self._sum(m, signed(s.total_bits), term, flags, f"total_{name}")
                     m.d.comb += self.o.p.totals[lane][d].eq(total)
 
     def _exp2(self, m: Module, lane: int, score, maximum) -> tuple[Value, Value]:
@@ -165,15 +176,14 @@ class ContextPass(wiring.Component):
         m.d.sync += weight.eq((shifted + 1) >> 1)
         return weight
 
-    def _sum(self, m: Module, shape, term, summing, shift, name: str) -> Value:
-        """Running sum with `term`; begins anew after the last one."""
+    def _sum(self, m: Module, shape, term, flags, name: str) -> Value:
+        """Running sum with `term`; `flags` are to add it, to shift the sum, to clear it."""
         total = Signal(shape, name=name)
-        added = Signal(shape, name=f"{name}_added")
-        m.d.comb += added.eq(total + term)
-        with m.If(summing.last):
+        valid, shift, clear = flags
+        with m.If(clear):
             m.d.sync += total.eq(0)
         with m.Elif(shift):
             m.d.sync += total.eq(total >> 1)
-        with m.Elif(summing.valid):
-            m.d.sync += total.eq(added)
-        return added
+        with m.Elif(valid):
+            m.d.sync += total.eq(total + term)
+        return total

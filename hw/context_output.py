@@ -1,16 +1,20 @@
 """The end of attention: sums divided by their weights, pair by pair."""
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.formats import E8M0_BIAS
 from intaglio.hw.lookup import Reciprocal
-from intaglio.hw.pipeline import SkidBuffer, delay
+from intaglio.hw.pipeline import SkidBuffer, copy, delay
 from intaglio.hw.small_float import FloatConvert, FloatMultiply
 
 __all__ = ["ContextOutput"]
+
+
+SHARED_BY = 8
+"""Sums that share registers for what they are to do."""
 
 
 class ContextOutput(wiring.Component):
@@ -21,6 +25,7 @@ class ContextOutput(wiring.Component):
     Members
     -------
     i : ``In(stream.Signature(shape.result))``
+        Ready until a result comes; its payload has to stay for the cycle after.
     o : ``Out(stream.Signature(shape.context_pair))``
         Pairs of the first head, then of the second, ...; `last` marks the last one of a job.
     """
@@ -39,34 +44,42 @@ class ContextOutput(wiring.Component):
         m = Module()
         s = self.shape
         pairs = s.head_dim // 2
-        enable = Signal()
         busy = Signal()
+        next_busy = Signal()
         lane = Signal(range(max(s.q_lanes, 2)))
         pair = Signal(range(max(pairs, 2)))
         ending = (lane == s.q_lanes - 1) & (pair == pairs - 1)
+        parts = range(0, s.q_lanes * s.head_dim, SHARED_BY)
+        m.submodules.end = self.end = end = SkidBuffer(self.o.p.shape(), enables=6 + len(parts))
+        connect(m, end.o, flipped(self.o))
+        self.enables = iter(end.enables)
+        enable = end.i.ready
+
+        # A result is taken in the cycle after it is announced.
+        load = delay(m, 1, self.i.valid, 1, "load")
+        m.d.comb += [
+            self.i.ready.eq(~busy & ~load),
+            next_busy.eq(load | (busy & ~(enable & ending))),
+        ]
+        m.d.sync += busy.eq(next_busy)
 
         # What is next stands lowest; the rest moves down by pairs, blocks and heads.
-        totals = Signal(s.q_lanes * s.head_dim * s.total_bits)
         norms = Signal(s.q_lanes * s.norm_bits)
         codes = Signal(s.q_lanes * s.blocks * 8)
         tag = Signal(s.result["tag"].shape)
-        m.submodules.end = self.end = end = SkidBuffer(self.o.p.shape())
-        connect(m, end.o, flipped(self.o))
-        m.d.comb += [enable.eq(end.i.ready), self.i.ready.eq(~busy)]
+        totals = self._totals(m, parts, next_busy)
         with m.If(enable & busy):
-            m.d.sync += [pair.eq(pair + 1), totals.eq(totals >> 2 * s.total_bits)]
+            m.d.sync += pair.eq(pair + 1)
             with m.If((pair & (s.block // 2 - 1)) == s.block // 2 - 1):
                 m.d.sync += codes.eq(codes >> 8)
             with m.If(pair == pairs - 1):
                 m.d.sync += [
                     pair.eq(0), lane.eq(Mux(ending, 0, lane + 1)), norms.eq(norms >> s.norm_bits),
-                    busy.eq(~ending),
                 ]  # fmt: skip
-        with m.If(self.i.valid & self.i.ready):
+        with m.If(load):
             shared = [self.i.p.codes[s.kv_lane(q)] for q in range(s.q_lanes)]
             m.d.sync += [
-                busy.eq(1), totals.eq(self.i.p.totals.as_value()), tag.eq(self.i.p.tag),
-                norms.eq(self.i.p.norms.as_value()), codes.eq(Cat(*shared)),
+                tag.eq(self.i.p.tag), norms.eq(self.i.p.norms.as_value()), codes.eq(Cat(*shared)),
             ]  # fmt: skip
 
         latency = self._divide(m, totals, norms, codes, enable)
@@ -77,16 +90,34 @@ class ContextOutput(wiring.Component):
         ]
         return m
 
+    def _totals(self, m: Module, parts: range, next_busy) -> Value:
+        """The sums, moving down by pairs; a few at a time have their own flags."""
+        bits = self.shape.total_bits
+        whole = Cat(*self.i.p.totals)
+        totals = [
+            Signal(len(whole[n * bits : (n + SHARED_BY) * bits]), name=f"totals_{n}") for n in parts
+        ]
+        moved = Cat(*totals) >> 2 * bits
+        for n, part in zip(parts, totals, strict=True):
+            load = copy(m, 1, self.i.valid, f"load_{n}")
+            busy = copy(m, 1, next_busy, f"busy_{n}")
+            at = n * bits
+            with m.If(load):
+                m.d.sync += part.eq(whole[at : at + len(part)])
+            with m.Elif(busy & next(self.enables)):
+                m.d.sync += part.eq(moved[at : at + len(part)])
+        return Cat(*totals)
+
     def _divide(self, m: Module, totals, norms, codes, enable) -> int:
         """The lowest pair of totals by the lowest norm, to `o`; returns the latency."""
         s, fmt = self.shape, self.shape.fmt
         m.submodules.norm = norm = FloatConvert(fmt, integer_bits=s.norm_bits + 1, exponent_bits=2)
         m.submodules.reciprocal = reciprocal = Reciprocal(fmt)
         m.d.comb += [
-            norm.enable.eq(enable),
+            norm.enable.eq(next(self.enables)),
             norm.integer.eq(norms[: s.norm_bits]),
             norm.exponent.eq(0),
-            reciprocal.enable.eq(enable),
+            reciprocal.enable.eq(next(self.enables)),
             reciprocal.a.eq(norm.o),
         ]
         wait = Reciprocal.LATENCY  # both conversions take the same time
@@ -99,10 +130,10 @@ class ContextOutput(wiring.Component):
             exponent = Signal(signed(10), name=f"exponent_{k}")
             m.d.comb += [
                 exponent.eq(codes[:8] - (E8M0_BIAS + s.cache.fraction_bits)),
-                total.enable.eq(enable),
+                total.enable.eq(next(self.enables)),
                 total.integer.eq(delay(m, enable, integer, wait, f"integer_{k}")),
                 total.exponent.eq(delay(m, enable, exponent, wait, f"exponent_{k}")),
-                divide.enable.eq(enable),
+                divide.enable.eq(next(self.enables)),
                 divide.a.eq(total.o),
                 divide.b.eq(reciprocal.o),
                 self.end.i.p.pair[k].eq(divide.o),

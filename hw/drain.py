@@ -117,7 +117,10 @@ class Drain(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        enable = Signal()
+        copies = (15 if self.bias else 13) * self.rows
+        m.submodules.end = self.end = end = SkidBuffer(self.o.p.shape(), enables=copies)
+        self.enables = iter(end.enables)  # one for each unit and each long delay of a row
+        enable = end.i.ready
         job, taken, pairs = self._take_pairs(m, enable)
         incoming = delay(m, enable, taken, 1, "incoming")
         source = delay(m, enable, pairs, 1, "source")
@@ -135,7 +138,7 @@ class Drain(wiring.Component):
 
         outgoing = Signal(self.o.p.pairs.shape())
         for row in range(self.rows):
-            y = self._scale(m, row, source[row], scale[row], biases, enable)
+            y = self._scale(m, row, source[row], scale[row], biases)
             self._branches(m, row, y, rope[row], residual[row], at_branch, at_sum, leaving,
                            outgoing[row], enable)  # fmt: skip
         self._residual_write(m, enable, leaving, outgoing)
@@ -305,23 +308,23 @@ class Drain(wiring.Component):
             port.en.eq(enable & leaving.valid & writes),
         ]
 
-    def _multiply(self, m: Module, name: str, a, b, enable):
+    def _multiply(self, m: Module, name: str, a, b):
         m.submodules[name] = unit = FloatMultiply(self.fmt)
-        m.d.comb += [unit.enable.eq(enable), unit.a.eq(a), unit.b.eq(b)]
+        m.d.comb += [unit.enable.eq(next(self.enables)), unit.a.eq(a), unit.b.eq(b)]
         return unit.o
 
-    def _add(self, m: Module, name: str, a, b, enable):
+    def _add(self, m: Module, name: str, a, b):
         m.submodules[name] = unit = FloatAdd(self.fmt)
-        m.d.comb += [unit.enable.eq(enable), unit.a.eq(a), unit.b.eq(b)]
+        m.d.comb += [unit.enable.eq(next(self.enables)), unit.a.eq(a), unit.b.eq(b)]
         return unit.o
 
-    def _scale(self, m: Module, row: int, pair, inverse, biases, enable) -> list:
+    def _scale(self, m: Module, row: int, pair, inverse, biases) -> list:
         """``pair * inverse + bias``."""
-        scaled = [self._multiply(m, f"scale_{row}_{k}", pair[k], inverse, enable) for k in range(2)]
+        scaled = [self._multiply(m, f"scale_{row}_{k}", pair[k], inverse) for k in range(2)]
         if biases is None:
             return scaled
         return [
-            self._add(m, f"bias_{row}_{k}", y, biases.word_select(k, self.fmt.bits), enable)
+            self._add(m, f"bias_{row}_{k}", y, biases.word_select(k, self.fmt.bits))
             for k, y in enumerate(scaled)
         ]
 
@@ -333,10 +336,10 @@ class Drain(wiring.Component):
         cosine, sine = rope
         gating = at_branch.mode == DrainMode.GATE
         by = Mux(gating, b.as_value(), cosine.as_value())
-        product = self._multiply(m, f"a_by_cosine_or_b_{row}", a, by, enable)
-        b_sine = self._multiply(m, f"b_by_sine_{row}", b, sine, enable)
-        a_sine = self._multiply(m, f"a_by_sine_{row}", a, sine, enable)
-        b_cosine = self._multiply(m, f"b_by_cosine_{row}", b, cosine, enable)
+        product = self._multiply(m, f"a_by_cosine_or_b_{row}", a, by)
+        b_sine = self._multiply(m, f"b_by_sine_{row}", b, sine)
+        a_sine = self._multiply(m, f"a_by_sine_{row}", a, sine)
+        b_cosine = self._multiply(m, f"b_by_cosine_{row}", b, cosine)
         left, right = (product, a_sine), (negate(self.fmt, b_sine), b_cosine)
 
         adds_residual = at_sum.mode == DrainMode.RESIDUAL
@@ -346,13 +349,17 @@ class Drain(wiring.Component):
             other = Mux(adds_residual, residual[k].as_value(), 0)
             augend = Mux(at_sum.rotate, left[k].as_value(), straight.as_value())
             addend = Mux(at_sum.rotate, right[k].as_value(), other)
-            total = self._add(m, f"sum_{row}_{k}", augend, addend, enable)
-            sums.append(delay(m, enable, total, BRANCH - PRODUCT - SUM, f"sum_{row}_{k}"))
+            total = self._add(m, f"sum_{row}_{k}", augend, addend)
+            sums.append(
+                delay(m, next(self.enables), total, BRANCH - PRODUCT - SUM, f"sum_{row}_{k}")
+            )
 
         m.submodules[f"sigmoid_{row}"] = sigmoid = Sigmoid(self.fmt)
-        m.d.comb += [sigmoid.enable.eq(enable), sigmoid.a.eq(a)]
-        gated = delay(m, enable, product, Sigmoid.LATENCY - PRODUCT, f"gate_by_up_{row}")
-        hidden = self._multiply(m, f"gate_{row}", gated, sigmoid.o, enable)
+        m.d.comb += [sigmoid.enable.eq(next(self.enables)), sigmoid.a.eq(a)]
+        gated = delay(
+            m, next(self.enables), product, Sigmoid.LATENCY - PRODUCT, f"gate_by_up_{row}"
+        )
+        hidden = self._multiply(m, f"gate_{row}", gated, sigmoid.o)
         before = Signal(self.code, name=f"hidden_before_{row}")
         with m.If(enable & leaving.valid):
             m.d.sync += before.eq(hidden)
@@ -362,11 +369,10 @@ class Drain(wiring.Component):
             m.d.comb += [out[k].eq(sums[k]) for k in range(2)]
 
     def _leave(self, m: Module, enable, leaving, outgoing) -> None:
-        m.submodules.end = end = SkidBuffer(self.o.p.shape())
+        end = self.end
         gate = leaving.mode == DrainMode.GATE
         head = end.o.p.tag.mode == DrainMode.HEAD
         m.d.comb += [
-            enable.eq(end.i.ready),
             end.i.valid.eq(leaving.valid & (~gate | leaving.odd)),
             end.i.p.pairs.eq(outgoing),
             end.i.p.last.eq(leaving.last),

@@ -4,7 +4,7 @@ from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["SkidBuffer", "Streamed", "delay", "sum_tree"]
+__all__ = ["SkidBuffer", "Streamed", "copy", "delay", "sum_tree"]
 
 
 def delay(m: Module, enable: Value | int, value, cycles: int, name: str):
@@ -28,31 +28,72 @@ def sum_tree(m: Module, enable: Value | int, terms: list, name: str) -> Value:
     return terms[0]
 
 
+class Register(wiring.Component):
+    """``o = i``, one enabled cycle later."""
+
+    enable: Signal
+    i: Signal
+    o: Signal
+
+    def __init__(self, width: int, init: int):
+        self.init = init
+        super().__init__({"enable": In(1), "i": In(width), "o": Out(width)})
+
+    def elaborate(self, platform):
+        m = Module()
+        held = Signal.like(self.i, init=self.init)
+        m.d.comb += self.o.eq(held)
+        with m.If(self.enable):
+            m.d.sync += held.eq(self.i)
+        return m
+
+
+def copy(m: Module, enable: Value | int, value, name: str, init: int = 0) -> Value:
+    """`value` one enabled cycle later, in a register for one of the places that it goes to.
+
+    What goes to many places, far from each other on an FPGA, is slow. Synthesis would merge
+    registers that hold the same, but for those in modules ``copy_*``: `fpga.boards` says so.
+    """
+    value = Value.cast(value)
+    m.submodules[f"copy_{name}"] = register = Register(len(value), init)
+    m.d.comb += [register.enable.eq(enable), register.i.eq(value)]
+    return register.o
+
+
 class SkidBuffer(wiring.Component):
     """A stream passed on at once, whose ``ready`` comes from a register.
 
     What comes in while the output is refused is held. The end of a pipeline has one, so that its
-    `enable`, which goes to every register of it, is a register itself: ``enable = i.ready``.
+    `enable`, which goes to every register of it, is a register itself: ``enable = i.ready``. There
+    are as many copies of it as `enables` has bits.
     """
 
     i: stream.Interface
     o: stream.Interface
+    enables: Signal
 
-    def __init__(self, shape):
-        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+    def __init__(self, shape, enables: int = 1):
+        super().__init__({
+            "i": In(stream.Signature(shape)),
+            "o": Out(stream.Signature(shape)),
+            "enables": Out(enables),
+        })
 
     def elaborate(self, platform):
         m = Module()
-        room = Signal(init=1)
         held = Signal.like(Value.cast(self.i.payload))
+        room_next = Signal()
+        room = copy(m, 1, room_next, "room", init=1)
+        for n, enable in enumerate(self.enables):
+            m.d.comb += enable.eq(copy(m, 1, room_next, f"enable_{n}", init=1))
         m.d.comb += [
+            room_next.eq(~self.o.valid | self.o.ready),
             self.i.ready.eq(room),
             self.o.valid.eq(self.i.valid | ~room),
             Value.cast(self.o.payload).eq(Mux(room, self.i.payload, held)),
         ]
         with m.If(room):
             m.d.sync += held.eq(self.i.payload)
-        m.d.sync += room.eq(~self.o.valid | self.o.ready)
         return m
 
 

@@ -64,24 +64,28 @@ class ScorePass(wiring.Component):
             "o": Out(stream.Signature(shape.window_record)),
         })
 
-    def _score(self, m: Module, lane: int, query, enable) -> Value:
+    def _score(self, m: Module, lane: int, query) -> Value:
         """Score of a query head and the key at hand, `latency` enabled cycles later."""
         s = self.shape
         limit = (1 << (SCORE_BITS - 1)) - 1
-        parts = [self._block_score(m, lane, b, query, enable, limit) for b in range(s.blocks)]
+        enable = self.end.i.ready
+        parts = [self._block_score(m, lane, b, query, limit) for b in range(s.blocks)]
         total = sum_tree(m, enable, parts, f"total_{lane}")
         return delay(m, enable, saturate(total, limit), 1, f"score_{lane}")
 
-    def _block_score(self, m: Module, lane: int, b: int, query, enable, limit: int) -> Value:
+    def _block_score(self, m: Module, lane: int, b: int, query, limit: int) -> Value:
         """Products, their sum, its shift to fixed point, rounded and saturated."""
         s, key, kv_lane = self.shape, self.keys.p, self.shape.kv_lane(lane)
         name = f"{lane}_{b}"
-        products = []
-        for d in range(b * s.block, (b + 1) * s.block):
+        first = 2 * (lane * s.blocks + b)
+        enables = self.end.enables[first], self.end.enables[first + 1]
+        enable, products = enables[0], []
+        for n, d in enumerate(range(b * s.block, (b + 1) * s.block)):
             # A query stays for its whole job, and was there before its first key.
             q = multiples(m, 1, query.elements[lane][d], f"query_{lane}_{d}")
-            held = delay(m, enable, key.elements[kv_lane][d], 1, f"key_{lane}_{d}")
-            products.append(product(m, enable, q, held, f"product_{lane}_{d}"))
+            half = enables[2 * n // s.block]
+            held = delay(m, half, key.elements[kv_lane][d], 1, f"key_{lane}_{d}")
+            products.append(product(m, half, q, held, f"product_{lane}_{d}"))
         dot = sum_tree(m, enable, products, f"dot_{name}")
 
         # Scores are this far to the right of the largest shift to the left that can matter.
@@ -111,7 +115,10 @@ class ScorePass(wiring.Component):
             "last": 1,
             "codes": s.codes,
         })
-        enable = Signal()
+        parts = s.q_lanes * s.blocks
+        m.submodules.end = self.end = end = SkidBuffer(s.window_record, enables=2 * parts)
+        connect(m, end.o, flipped(self.o))
+        enable = end.i.ready
         taken = Signal.like(job.position)  # position of the next key to arrive
         last = taken == job.position
         incoming = Signal(beat)
@@ -143,7 +150,7 @@ class ScorePass(wiring.Component):
         with m.If(self.keys.valid & self.keys.ready):
             m.d.sync += [taken.eq(taken + 1), active.eq(~last)]
 
-        scores = [self._score(m, lane, job.query, enable) for lane in range(s.q_lanes)]
+        scores = [self._score(m, lane, job.query) for lane in range(s.q_lanes)]
         self._windows(m, job, scored, scores, enable)
         return m
 
@@ -159,12 +166,10 @@ class ScorePass(wiring.Component):
         start = Mux(first, job.base, address + s.window)
         complete = scored.last | (scored.index == s.window - 1)
         # A record waits at `end` until a bank is free, and its window keeps the bank till then.
-        m.submodules.end = end = SkidBuffer(s.window_record)
-        connect(m, end.o, flipped(self.o))
+        end = self.end
         written = Signal.like(self.write.p)
         writing = Signal()
         m.d.comb += [
-            enable.eq(end.i.ready),
             self.write.valid.eq(writing & enable),
             self.write.payload.eq(written),
         ]

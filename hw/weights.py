@@ -2,23 +2,31 @@
 
 from amaranth import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from intaglio.hw.formats import ElementFormat
 from intaglio.hw.images import ETCHED
-from intaglio.hw.pipeline import SkidBuffer, delay
+from intaglio.hw.pipeline import SkidBuffer, copy, delay
 
-__all__ = ["EtchedROM", "banks", "decode", "word_layout"]
+__all__ = ["EtchedROM", "banks", "decode", "slices", "word_layout"]
 
 BANK = 2048
 """Words of a memory. Deeper ones would be chosen from behind their outputs, where time is short;
 this is the depth of an ECP5's block RAM that is one byte and a bit wide."""
 
+SLICE = 144
+"""Bits of a memory: sixteen such block RAMs share an address and an enable."""
+
 
 def banks(image: list[int]) -> list[list[int]]:
-    """The memories that hold `image`, one after the other."""
+    """The words of `image` in the memories that follow each other."""
     return [image[start : start + BANK] for start in range(0, len(image), BANK)]
+
+
+def slices(width: int) -> list[tuple[int, int]]:
+    """First bit and width of the memories that stand side by side."""
+    return [(start, min(SLICE, width - start)) for start in range(0, width, SLICE)]
 
 
 def word_layout(
@@ -91,38 +99,54 @@ class EtchedROM(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         address = Signal.like(self.jobs.p.address)
+        next_address = Signal.like(address)
         left = Signal.like(self.jobs.p.words)
-        enable = Signal()
-        # A memory answers late in its cycle; a register follows it, then the choice of the bank.
-        words = []
-        for n, image in enumerate(banks(self.image)):
-            rom = memory.Memory(shape=self.word.size, depth=len(image), init=image, attrs=ETCHED)
-            m.submodules[f"weights_{n}"] = rom
-            port = rom.read_port()
-            m.d.comb += [port.addr.eq(address), port.en.eq(enable)]
-            words.append(delay(m, enable, port.data, 1, f"word_{n}"))
-        latency = 2
-        word = words[0]
-        if len(words) > 1:
-            bank = delay(m, enable, address[ceil_log2(BANK) :], 2, "bank")
-            word = delay(m, enable, Array(words)[bank], 1, "word")
-            latency = 3
-        word = data.View(self.word, word)
-        m.submodules.end = end = SkidBuffer(self.o.p.shape())
-        connect(m, end.o, flipped(self.o))
+        pieces = [
+            self._slice(m, n, start, width, next_address, left.any())
+            for n, (start, width) in enumerate(slices(self.word.size))
+        ]
+        enable = pieces[0].i.ready
+        m.d.comb += [self.jobs.ready.eq(~left.any()), next_address.eq(address)]
+        m.d.sync += address.eq(next_address)
+        with m.If(enable & left.any()):
+            m.d.comb += next_address.eq(address + 1)
+            m.d.sync += left.eq(left - 1)
+        with m.If(self.jobs.valid & self.jobs.ready):
+            m.d.comb += next_address.eq(self.jobs.p.address)
+            m.d.sync += left.eq(self.jobs.p.words)
+
+        word = data.View(self.word, Cat(*(piece.o.payload for piece in pieces)))
         m.d.comb += [
-            enable.eq(end.i.ready),
-            end.i.valid.eq(delay(m, enable, left.any(), latency, "valid")),
-            self.jobs.ready.eq(~left.any()),
-            end.i.p.exponents.eq(word.exponents),
+            self.o.valid.eq(pieces[0].o.valid),
+            self.o.p.exponents.eq(word.exponents),
+            *(piece.o.ready.eq(self.o.ready) for piece in pieces),
         ]
         for n in range(self.outputs):
             m.d.comb += [
-                end.i.p.elements[n][d].eq(decode(self.element, word.codes[n][d]))
+                self.o.p.elements[n][d].eq(decode(self.element, word.codes[n][d]))
                 for d in range(self.depth)
             ]
-        with m.If(enable & left.any()):
-            m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
-        with m.If(self.jobs.valid & self.jobs.ready):
-            m.d.sync += [address.eq(self.jobs.p.address), left.eq(self.jobs.p.words)]
         return m
+
+    def _slice(self, m: Module, n: int, start: int, width: int, next_address, reading):
+        """Some bits of all words: memories, a register each as they answer late, the right bank."""
+        m.submodules[f"end_{n}"] = end = SkidBuffer(width)
+        enable = end.i.ready
+        address = copy(m, 1, next_address, f"address_{n}")
+        words = []
+        for bank, image in enumerate(banks(self.image)):
+            part = [word >> start & (1 << width) - 1 for word in image]
+            rom = memory.Memory(shape=width, depth=len(part), init=part, attrs=ETCHED)
+            m.submodules[f"weights_{bank}_{n}"] = rom
+            port = rom.read_port()
+            m.d.comb += [port.addr.eq(address), port.en.eq(enable)]
+            words.append(delay(m, enable, port.data, 1, f"word_{bank}_{n}"))
+        latency, word = 2, words[0]
+        if len(words) > 1:
+            bank = delay(m, enable, address[ceil_log2(BANK) :], 2, f"bank_{n}")
+            latency, word = 3, delay(m, enable, Array(words)[bank], 1, f"word_{n}")
+        m.d.comb += [
+            end.i.valid.eq(delay(m, enable, reading, latency, f"valid_{n}")),
+            end.i.payload.eq(word),
+        ]
+        return end

@@ -12,7 +12,7 @@ from intaglio.golden.images import images
 from intaglio.hw.chip import Chip
 from intaglio.hw.config import Design
 from intaglio.hw.images import Images
-from intaglio.hw.weights import banks
+from intaglio.hw.weights import banks, slices
 
 __all__ = [
     "FILE",
@@ -27,9 +27,9 @@ __all__ = [
 ]
 
 IMAGES = ("weights", "embedding", "embedding_exponents", "rope", "bias")
-"""What is etched; the weights stand in memories ``weights_0``, ``weights_1``, ..."""
+"""What is etched; the weights stand in memories ``weights_<bank>_<slice>``."""
 
-MEMORY = "weights_[0-9]+|embedding|embedding_exponents|rope|bias"
+MEMORY = "weights_[0-9]+_[0-9]+|embedding|embedding_exponents|rope|bias"
 """Names of the memories whose contents are read from files of these names, with ``.hex``."""
 
 FILE = rf"chip\.v|({MEMORY})\.hex"
@@ -78,17 +78,23 @@ def image_widths(design: Design) -> dict[str, int]:
     }
 
 
+def _hex(name: str, words: list[int], start: int, width: int) -> dict[str, str]:
+    """The ``.hex`` file of a memory that holds `width` bits of words, if there are any."""
+    digits, mask = -(-width // 4), (1 << width) - 1
+    text = "".join(f"{word >> start & mask:0{digits}x}\n" for word in words)
+    return {f"{name}.hex": text} if words else {}
+
+
 def memory_images(design: Design, contents: Images) -> dict[str, str]:
     """Text of each ``.hex`` file: a word per line, as wide as its memory."""
     files = {}
     for name, width in image_widths(design).items():
-        digits = -(-width // 4)
-        parts = {name: getattr(contents, name)}
-        if name == "weights":
-            parts = {f"weights_{n}": words for n, words in enumerate(banks(contents.weights))}
-        for part, words in parts.items():
-            if words:
-                files[f"{part}.hex"] = "".join(f"{w:0{digits}x}\n" for w in words)
+        if name != "weights":
+            files |= _hex(name, getattr(contents, name), 0, width)
+            continue
+        for bank, words in enumerate(banks(contents.weights)):
+            for n, (start, bits) in enumerate(slices(width)):
+                files |= _hex(f"weights_{bank}_{n}", words, start, bits)
     return files
 
 

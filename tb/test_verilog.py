@@ -46,7 +46,7 @@ def test_icarus_has_no_complaint(source):
 
 
 def test_yosys_has_no_complaint(source):
-    for name in ("weights_0", "embedding", "embedding_exponents", "rope", "bias"):
+    for name in ("weights_0_0", "embedding", "embedding_exponents", "rope", "bias"):
         (source.parent / f"{name}.hex").write_text("0\n")
     done = subprocess.run(
         [

@@ -35,6 +35,7 @@ def test_codes_differ(name):
 @pytest.mark.parametrize(("name", "bank"), [("int6", 2048), ("e2m1", 2048), ("e2m3", 16)], ids=str)
 def test_rom(name, bank, simulator, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "BANK", bank)
+    monkeypatch.setattr(weights, "SLICE", 50)
     element, outputs, depth, exponents = element_format(name), 4, 2, 3
     rng = np.random.default_rng(1)
     words = 40
