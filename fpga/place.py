@@ -1,10 +1,12 @@
 """From a board's top to a placed and routed design, and on to a bitstream."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from intaglio.fpga.boards import Board
 from intaglio.fpga.tools import Program, find, run
@@ -18,7 +20,10 @@ PLACED = {"ecp5": "config", "ice40": "asc"}
 BITSTREAM = {"ecp5": "bit", "ice40": "bin"}
 """Suffix of the bitstream, by family."""
 
-MADE = ("top.report.json", "top.tim", "columns.json", "report.json")
+DIGEST = "top.sha256"
+"""Names what the placed design was made of."""
+
+MADE = (DIGEST, "top.report.json", "top.tim", "columns.json", "report.json")
 """What a build that fails must not leave from one before, but for the design and bitstream."""
 
 Show = Callable[[str], None]
@@ -82,7 +87,9 @@ def commands(folder: Path) -> list[tuple[Program, list[str]]]:
 def place(board: Board, core: Core, folder: Path, show: Show) -> Timing:
     """Synthesise, place and route `core` on `board`; files ``top.*`` in `folder`.
 
-    `folder` can be handed to native tools: ``build_top.sh`` does the same and packs a bitstream.
+    A design that `folder` holds already, made of the same files by the same programs, stays: it
+    does not depend on the weights. `folder` can be handed to native tools: ``build_top.sh`` does
+    the same and packs a bitstream.
     Raises :exc:`ToolError` if a program fails, or if the timing is not met: then no placed design
     is left.
     """
@@ -99,9 +106,14 @@ def place(board: Board, core: Core, folder: Path, show: Show) -> Timing:
     )
     plan.extract(folder)
     placed = folder / f"top.{PLACED[family]}"
+    synthesis, placement, _ = commands(folder)
+    made_of = _digest(plan.files, [str(program) for program, _ in (synthesis, placement)])
+    digest = folder / DIGEST
+    if placed.exists() and digest.exists() and digest.read_text() == made_of:
+        show("the same design is placed there")
+        return timing(folder)
     for old in (placed, bitstream_of(folder, family), *(folder / name for name in MADE)):
         old.unlink(missing_ok=True)
-    synthesis, placement, _ = commands(folder)
     for stage, (program, arguments) in (("synthesis", synthesis), ("place and route", placement)):
         show(f"{stage}: {program}{'' if program.native else '; its first use takes longer'}")
         try:
@@ -115,7 +127,14 @@ def place(board: Board, core: Core, folder: Path, show: Show) -> Timing:
     if not met.met:
         placed.unlink(missing_ok=True)
         raise ToolError(f"{board.title} misses its timing: {met}")
+    digest.write_text(made_of)
     return met
+
+
+def _digest(files: dict[str, Any], programs: list[str]) -> str:
+    """A name for what is made of `files` by `programs`."""
+    parts = [f"{name}\0{files[name]!r}" for name in sorted(files)]
+    return hashlib.sha256("\0".join([*parts, *programs]).encode()).hexdigest()
 
 
 def _refuse_too_large(board: Board, folder: Path) -> None:

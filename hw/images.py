@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass
 
-__all__ = ["ETCHED", "Images"]
+__all__ = ["BANK", "ETCHED", "Images"]
 
 ETCHED = {"ram_style": "block"}
 """Attribute of every etched memory: block RAM, however small, so that it can be etched anew."""
+
+
+BANK = 2048
+"""Most words of a memory. Deeper ones would be chosen from behind their outputs, where time is
+short; this is the depth of an ECP5's block RAM that is one byte and a bit wide."""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """The KV cache: one word of keys and one of values for each position, contiguous for each slot."""
 
-from amaranth import Module, Signal, Value, signed, unsigned
+from amaranth import Array, Module, Value, signed, unsigned
 from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import ceil_log2
 
+from intaglio.hw import images
 from intaglio.hw.formats import ElementFormat
-from intaglio.hw.pipeline import delay
+from intaglio.hw.pipeline import SkidBuffer, delay
 
 __all__ = ["KVCache", "keys_layout", "values_layout"]
 
@@ -29,7 +31,8 @@ class KVCache(wiring.Component):
     """Two memories with a word for each (slot, layer, lane group, position), in this order.
 
     A word that was appended can be read from the next cycle on. Each read port takes an address
-    and gives the word 2 cycles later, one per cycle, and waits while the word is not taken.
+    and gives the word 2 cycles later, 3 with several banks, one per cycle, and waits while the word
+    is not taken.
 
     Parameters
     ----------
@@ -73,29 +76,45 @@ class KVCache(wiring.Component):
         })
 
     def _port(self, m: Module, name: str, requests, words, new: Value) -> None:
-        """One memory: written by `append`, read through a pair of streams."""
-        m.submodules[name] = mem = memory.Memory(
-            shape=words.payload.shape().size, depth=self.words, init=[]
-        )
-        write, read = mem.write_port(), mem.read_port()
-        enable = Signal(name=f"{name}_enable")
+        """Words written by `append`, read through a pair of streams."""
+        m.submodules[f"{name}_end"] = end = SkidBuffer(words.payload.shape())
+        connect(m, end.o, words)
+        enable, address = end.i.ready, self.append.p.address
+        place = ceil_log2(images.BANK)
+        stored = []
+        for bank, start in enumerate(range(0, self.words, images.BANK)):
+            mem = memory.Memory(shape=len(new), depth=min(images.BANK, self.words - start), init=[])
+            m.submodules[f"{name}_{bank}"] = mem
+            write, read = mem.write_port(), mem.read_port()
+            m.d.comb += [
+                write.addr.eq(address),
+                write.data.eq(new),
+                write.en.eq(self.append.valid & ((address >> place) == bank)),
+                read.addr.eq(requests.payload),
+                read.en.eq(enable),
+            ]
+            stored.append(delay(m, enable, read.data, 1, f"{name}_word_{bank}"))
+        latency, word = 2, stored[0]
+        if len(stored) > 1:
+            bank = delay(m, enable, requests.payload >> place, 2, f"{name}_bank")
+            latency, word = 3, delay(m, enable, Array(stored)[bank], 1, f"{name}_word")
         m.d.comb += [
-            enable.eq(~words.valid | words.ready),
-            write.addr.eq(self.append.p.address),
-            write.data.eq(new),
-            write.en.eq(self.append.valid),
             requests.ready.eq(enable),
-            read.addr.eq(requests.payload),
-            read.en.eq(enable),
-            words.valid.eq(delay(m, enable, requests.valid, 2, f"{name}_valid")),
-            words.payload.as_value().eq(delay(m, enable, read.data, 1, f"{name}_word")),
+            end.i.valid.eq(delay(m, enable, requests.valid, latency, f"{name}_valid")),
+            Value.cast(end.i.payload).eq(word),
         ]
 
     def elaborate(self, platform):
         m = Module()
         m.d.comb += self.append.ready.eq(1)
-        self._port(m, "key_memory", self.key_reads, self.keys, self.append.p.keys.as_value())
         self._port(
-            m, "value_memory", self.value_reads, self.values, self.append.p.values.as_value()
+            m, "key_memory", self.key_reads, flipped(self.keys), self.append.p.keys.as_value()
+        )
+        self._port(
+            m,
+            "value_memory",
+            self.value_reads,
+            flipped(self.values),
+            self.append.p.values.as_value(),
         )
         return m

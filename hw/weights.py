@@ -5,15 +5,12 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from intaglio.hw import images
 from intaglio.hw.formats import ElementFormat
 from intaglio.hw.images import ETCHED
 from intaglio.hw.pipeline import SkidBuffer, copy, delay
 
 __all__ = ["EtchedROM", "banks", "decode", "slices", "word_layout"]
-
-BANK = 2048
-"""Words of a memory. Deeper ones would be chosen from behind their outputs, where time is short;
-this is the depth of an ECP5's block RAM that is one byte and a bit wide."""
 
 SLICE = 144
 """Bits of a memory: sixteen such block RAMs share an address and an enable."""
@@ -21,7 +18,7 @@ SLICE = 144
 
 def banks(image: list[int]) -> list[list[int]]:
     """The words of `image` in the memories that follow each other."""
-    return [image[start : start + BANK] for start in range(0, len(image), BANK)]
+    return [image[start : start + images.BANK] for start in range(0, len(image), images.BANK)]
 
 
 def slices(width: int) -> list[tuple[int, int]]:
@@ -143,7 +140,7 @@ class EtchedROM(wiring.Component):
             words.append(delay(m, enable, port.data, 1, f"word_{bank}_{n}"))
         latency, word = 2, words[0]
         if len(words) > 1:
-            bank = delay(m, enable, address[ceil_log2(BANK) :], 2, f"bank_{n}")
+            bank = delay(m, enable, address[ceil_log2(images.BANK) :], 2, f"bank_{n}")
             latency, word = 3, delay(m, enable, Array(words)[bank], 1, f"word_{n}")
         m.d.comb += [
             end.i.valid.eq(delay(m, enable, reading, latency, f"valid_{n}")),

@@ -1,10 +1,12 @@
 """The KV cache: what was appended last is what is read, at both ports, in any order."""
 
 import numpy as np
+import pytest
 from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import connect, flipped
 
+from intaglio.hw import images
 from intaglio.hw.formats import mxint
 from intaglio.hw.kv_cache import KVCache
 from intaglio.tb.bench import ON_BOTH, check
@@ -41,7 +43,9 @@ class ReadAfterAppends(wiring.Component):
 
 
 @ON_BOTH
-def test_kv_cache(simulator, tmp_path):
+@pytest.mark.parametrize("bank", [2048, 8])
+def test_kv_cache(bank, simulator, tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "BANK", bank)
     rng = np.random.default_rng(1)
     lanes, head_dim, blocks = 2, 4, 2
 

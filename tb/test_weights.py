@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from intaglio.golden.images import encode, pack_words
-from intaglio.hw import weights
+from intaglio.hw import images, weights
 from intaglio.hw.formats import element_format
 from intaglio.hw.layouts import Layouts
 from intaglio.hw.weights import EtchedROM
@@ -34,7 +34,7 @@ def test_codes_differ(name):
 @ON_BOTH
 @pytest.mark.parametrize(("name", "bank"), [("int6", 2048), ("e2m1", 2048), ("e2m3", 16)], ids=str)
 def test_rom(name, bank, simulator, tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "BANK", bank)
+    monkeypatch.setattr(images, "BANK", bank)
     monkeypatch.setattr(weights, "SLICE", 50)
     element, outputs, depth, exponents = element_format(name), 4, 2, 3
     rng = np.random.default_rng(1)
