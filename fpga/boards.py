@@ -182,6 +182,7 @@ BOARDS = {
             leds=LEDS,
             programmer=("--board", "ulx3s"),
             chip=SMALL,
+            model="golden/small_model",
             script_after_read=SOFT_TABLES,
             place_options=PLACE_ECP5,
         ),
@@ -210,6 +211,7 @@ BOARDS = {
             leds=LEDS,
             programmer=("--board", "icepi-zero"),
             chip=SMALL,
+            model="golden/small_model",
             script_after_read=SOFT_TABLES,
             place_options=PLACE_ECP5,
         ),
@@ -225,6 +227,7 @@ BOARDS = {
             programmer=("--board", "ice40_generic"),
             persist=(),
             chip=LEAST,
+            model="golden/small_model",
             synth_options="-dsp",
         ),
     )
