@@ -102,5 +102,19 @@ beginning it makes such a story as well as it can. A name or a word that its cor
 soon turns into one that it has. Now and then a friend gets the name of the hero, and where somebody
 learns something, "mom" tends to become "Grandma".""",
     ),
+    "small": Recipe(
+        shape=Shape(
+            vocab_size=256, hidden_size=32, intermediate_size=96, num_hidden_layers=4, head_dim=8
+        ),
+        steps=6000,
+        rate=0.012,
+        purpose="It is there for\nFPGAs that cannot hold the default model.",
+        abilities="""\
+It writes whole stories of the plots it knows, in good sentences, nearly always keeps the hero's
+pronoun, and ends them with `</s>`. More often than the default model it confuses people: a friend
+gets the name of the hero, or the hero does what the friend should. A thing may turn into another
+of its kind, a pie into a pizza. A name that its corpus does not have soon turns into one that it
+has; after a beginning that is nothing like its stories, some of its words are none.""",
+    ),
 }
 """By the name that ``--shape`` takes."""

@@ -1,6 +1,6 @@
 """Trainer of the models that come with the project: ``python -m intaglio.golden.train``.
 
-Needs PyTorch (the extra ``train``), no accelerator, and less than an hour. The result is a Hugging
+Needs PyTorch (the extra ``train``), no accelerator, and an hour or so. The result is a Hugging
 Face folder of a Llama: what any other checkpoint for this project looks like.
 """
 
