@@ -1,4 +1,4 @@
-"""An endless stream of little stories, from which the default model learns to write.
+"""An endless stream of little stories, from which the models that come along learn to write.
 
 A story is a plot told about a cast. Plots are templates in a small notation: ``[one|other]`` takes
 one alternative (which may be empty), ``{hole}`` is filled from the cast of the story and is the

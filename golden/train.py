@@ -1,7 +1,7 @@
-"""Trainer of the default model: ``python -m intaglio.golden.train``.
+"""Trainer of the models that come with the project: ``python -m intaglio.golden.train``.
 
-Needs PyTorch (the extra ``train``), no accelerator, and less than half an hour on two cores. The
-result is a Hugging Face folder of a Llama: what any other checkpoint for this project looks like.
+Needs PyTorch (the extra ``train``), no accelerator, and an hour or so. The result is a Hugging
+Face folder of a Llama: what any other checkpoint for this project looks like.
 """
 
 import json
@@ -11,7 +11,7 @@ import string
 import textwrap
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -28,88 +28,20 @@ from tokenizers.trainers import BpeTrainer
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 
 from intaglio.golden.corpus import PLOTS, stories
+from intaglio.golden.recipes import CARD, RECIPES, Shape
 
 UNKNOWN, BOS, EOS = 0, 1, 2
 SPECIAL = ["<unk>", "<s>", "</s>"]
 BATCH = 64
 """Stories in a step."""
+QUERIES = 64
+"""Positions that attend together: most of what lies in their future is then never computed."""
 HELD_OUT_SEED = 1_000_003
 PROMPTS = (
     "", "Once upon a time", "Tom had a red", "Lily went to the", "There was a little dog",
     "One day, Mia", "In the garden, Ben", "It was a rainy day.",
 )  # fmt: skip
 """Beginnings of the samples in the model card."""
-
-CARD = """\
----
-license: mit
-language: en
-library_name: transformers
-pipeline_tag: text-generation
----
-
-# The default model of Intaglio
-
-A Llama of {parameters:,} parameters that writes little stories for children. It is there so that
-the project can etch a chip without a download, and so that what the chip says can be read.
-
-| | |
-|---|---|
-| Parameters | {parameters:,} in bfloat16; the embedding is also the output matrix |
-| Width | {hidden_size}, feed-forward {intermediate_size} |
-| Layers | {num_hidden_layers} |
-| Heads | {num_attention_heads} of {head_dim}, {num_key_value_heads} for keys and values |
-| Tokens | {vocab_size}, BPE; any printable ASCII text survives the round trip |
-| Context | {max_position_embeddings} positions |
-
-## Training
-
-The corpus is not a file but a grammar, `golden/corpus.py`: {plots} plots told about a cast that is
-drawn anew for each story. The command
-
-    python -m intaglio.golden.train --steps {steps} --seed {seed} --rate {rate}
-
-trained the tokenizer and the model on {stories:,} stories in {minutes:.0f} minutes on {threads}
-processor cores. The cross entropy of {held_out_tokens:,} tokens of stories from another seed, with
-the weights rounded to bfloat16, is **{loss:.4f}** nats per token; the grammar rolls dice, so that
-it cannot be zero. Half of the training sees the matrices through a little noise, because a chip
-sees them through a coarse number format.
-
-## What it can and cannot do
-
-It writes whole stories of the plots it knows, nearly always keeps names, pronouns and things
-straight, and ends them with `</s>`. It continues the beginning of such a story; of any other
-beginning it makes such a story as well as it can. A name or a word that its corpus does not have
-soon turns into one that it has. Now and then a friend gets the name of the hero, and where somebody
-learns something, "mom" tends to become "Grandma". It has some {words} words, and knows nothing:
-it does not answer questions, follow instructions or speak any language but this little English.
-
-## Samples
-
-At temperature 0, of these weights, in 32-bit arithmetic; the prompt is in bold.
-
-{samples}
-
-## License
-
-MIT, like the project; nothing but the project's own code went into it.
-"""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Shape of the model; the names are those of ``config.json``."""
-
-    vocab_size: int = 512
-    hidden_size: int = 64
-    intermediate_size: int = 160
-    num_hidden_layers: int = 5
-    num_attention_heads: int = 4
-    num_key_value_heads: int = 2
-    head_dim: int = 16
-    max_position_embeddings: int = 256
-    rms_norm_eps: float = 1e-5
-    rope_theta: float = 10000.0
 
 
 class Norm(nn.Module):
@@ -147,9 +79,8 @@ class Attention(nn.Module):
         )
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         k, v = k.repeat_interleave(self.shared_by, 1), v.repeat_interleave(self.shared_by, 1)
-        scores = q @ k.transpose(-1, -2) / math.sqrt(self.head_dim)
-        future = torch.full(scores.shape[-2:], -math.inf).triu(1)
-        y = (scores + future).softmax(-1) @ v
+        ends = range(QUERIES, x.shape[1] + QUERIES, QUERIES)
+        y = torch.cat([attend(q[:, :, e - QUERIES : e], k[:, :, :e], v[:, :, :e]) for e in ends], 2)
         return self.o_proj(y.transpose(1, 2).flatten(-2))
 
 
@@ -186,6 +117,9 @@ class Layer(nn.Module):
 class Llama(nn.Module):
     """The decoder; its parameters have the names of a Hugging Face Llama without ``model.``."""
 
+    cos: Tensor
+    sin: Tensor
+
     def __init__(self, shape: Shape):
         super().__init__()
         self.embed_tokens = nn.Embedding(shape.vocab_size, shape.hidden_size)
@@ -216,6 +150,13 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Apply rotary positions; an element turns with the one half a head away."""
     low, high = x.chunk(2, -1)
     return x * cos + torch.cat((-high, low), -1) * sin
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Give the queries of the last positions the values that they may see."""
+    scores = q / math.sqrt(q.shape[-1]) @ k.transpose(-1, -2)
+    future = torch.full(scores.shape[-2:], -math.inf, dtype=scores.dtype)
+    return (scores + future.triu(1 + k.shape[2] - q.shape[2])).softmax(-1) @ v
 
 
 def train_tokenizer(vocab_size: int, texts: Iterator[str]) -> Tokenizer:
@@ -250,12 +191,15 @@ def train_tokenizer(vocab_size: int, texts: Iterator[str]) -> Tokenizer:
     return tokenizer
 
 
-def batches(tokenizer: Tokenizer, seed: int) -> Iterator[Tensor]:
-    """Yield batches of whole stories of about the same length, padded with -1."""
-    rng, source = Random(seed), stories(seed)
+def batches(tokenizer: Tokenizer, seed: int, context: int) -> Iterator[Tensor]:
+    """Yield batches of whole stories of about the same length, padded with -1.
+
+    The rare story that does not fit the context is left out.
+    """
+    rng, encodings = Random(seed), map(tokenizer.encode, stories(seed))
+    source = (torch.tensor([*line.ids, EOS]) for line in encodings if len(line.ids) < context)
     while True:
-        encodings = tokenizer.encode_batch(list(islice(source, 16 * BATCH)))
-        lines = sorted((torch.tensor([*line.ids, EOS]) for line in encodings), key=len)
+        lines = sorted(islice(source, 16 * BATCH), key=len)
         groups = [lines[start : start + BATCH] for start in range(0, len(lines), BATCH)]
         rng.shuffle(groups)
         for group in groups:
@@ -314,10 +258,10 @@ def disturb(matrices: list[nn.Parameter], amount: float) -> list[Tensor]:
 
 
 @torch.no_grad()
-def held_out_loss(model: Llama, tokenizer: Tokenizer) -> tuple[float, int]:
-    """Return the mean loss of a token of unseen stories, and how many tokens that were."""
+def held_out_loss(model: Llama, source: Iterator[Tensor]) -> tuple[float, int]:
+    """Return the mean loss of a token of 16 batches, and how many tokens that were."""
     total, tokens = 0.0, 0
-    for batch in islice(batches(tokenizer, HELD_OUT_SEED), 16):
+    for batch in islice(source, 16):
         count = int((batch[:, 1:] >= 0).sum())
         total, tokens = total + count * float(loss_of(model, batch)), tokens + count
     return total / tokens, tokens
@@ -361,18 +305,22 @@ def save(model: Llama, shape: Shape, tokenizer: Tokenizer, output: Path) -> None
         (output / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
 
 
-def card_of(model: Llama, shape: Shape, tokenizer: Tokenizer, **facts: Any) -> str:
+def card_of(model: Llama, name: str, tokenizer: Tokenizer, threads: int, **facts: Any) -> str:
     """Return the model card: what the trainer knows, and samples."""
-    samples = ""
+    recipe, samples = RECIPES[name], ""
     for prompt in PROMPTS:
-        told = write_story(model, tokenizer, prompt, shape.max_position_embeddings)
+        told = write_story(model, tokenizer, prompt, recipe.shape.max_position_embeddings)
         marked = f"**{prompt}**" if prompt else "**(nothing)** "
         lines = textwrap.wrap(marked + told.removeprefix(prompt), 98)
         samples += "\n".join(f"> {line}" for line in lines) + "\n\n"
     words = {word.lower() for text in islice(stories(1), 5000) for word in re.findall(r"\w+", text)}
     return CARD.format(
-        **asdict(shape),
+        **asdict(recipe.shape),
         **facts,
+        name=name,
+        purpose=recipe.purpose,
+        abilities=recipe.abilities,
+        cores="one processor core" if threads == 1 else f"{threads} processor cores",
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         plots=len(PLOTS),
         words=round(len(words), -1),
@@ -380,32 +328,46 @@ def card_of(model: Llama, shape: Shape, tokenizer: Tokenizer, **facts: Any) -> s
     )
 
 
+def known(name: str) -> str:
+    """Return `name` if there is such a model."""
+    if name not in RECIPES:
+        raise typer.BadParameter(f"{name!r} is unknown: choose one of {', '.join(RECIPES)}")
+    return name
+
+
 def main(
     output: Annotated[Path, typer.Option(help="Folder for the checkpoint.")] = Path("model"),
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 3500,
+    name: Annotated[
+        str, typer.Option("--shape", help=f"One of {', '.join(RECIPES)}.", callback=known)
+    ] = "default",
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps, if not the usual.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and stories.")] = 1,
-    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 6e-3,
+    rate: Annotated[float | None, typer.Option(help="Peak rate, if not the usual.")] = None,
     threads: Annotated[int, typer.Option(help="Processor cores to use.")] = 2,
 ) -> None:
-    """Train the default model and write its checkpoint."""
+    """Train a model of the project and write its checkpoint."""
     started = time.monotonic()
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    console, shape = Console(), Shape()
+    console, shape = Console(), RECIPES[name].shape
+    steps, rate = steps or RECIPES[name].steps, rate or RECIPES[name].rate
     tokenizer = train_tokenizer(shape.vocab_size, islice(stories(seed), 20_000))
     model = Llama(shape)
+    source, unseen = (
+        batches(tokenizer, start, shape.max_position_embeddings) for start in (seed, HELD_OUT_SEED)
+    )
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        train_model(model, batches(tokenizer, seed), steps, rate, progress)
+        train_model(model, source, steps, rate, progress)
     for parameter in model.parameters():
         parameter.data = parameter.data.bfloat16().float()
-    loss, tokens = held_out_loss(model, tokenizer)
+    loss, tokens = held_out_loss(model, unseen)
     minutes = (time.monotonic() - started) / 60
     save(model, shape, tokenizer, output)
-    facts = {"steps": steps, "seed": seed, "rate": rate, "threads": threads, "loss": loss}
     card = card_of(
-        model, shape, tokenizer,
-        **facts, minutes=minutes, stories=steps * BATCH, held_out_tokens=tokens,
+        model, name, tokenizer, threads,
+        steps=steps, seed=seed, rate=rate, loss=loss, minutes=minutes, stories=steps * BATCH,
+        held_out_tokens=tokens,
     )  # fmt: skip
     (output / "README.md").write_text(card)
     console.print(f"Held-out loss {loss:.4f} after {minutes:.1f} minutes; see {output}/README.md")

@@ -9,6 +9,7 @@ from intaglio.golden.load import DEFAULT_MODEL
 from intaglio.tb.models import SHARED, needs_shared
 
 STORIES = SHARED / "models" / "stories260K"
+SMALL_MODEL = DEFAULT_MODEL.with_name("small_model")
 BEGINNING = "Once upon a time, there was a young boy named "
 
 
@@ -25,18 +26,26 @@ def test_prompt_is_continued(intaglio):
     assert out.startswith("One day, Mia ")
 
 
-def test_default_model_on_the_simulated_chip(intaglio):
+@pytest.mark.parametrize(
+    ("model", "chip", "beginning"),
+    [
+        ((), "single", BEGINNING),
+        ((SMALL_MODEL,), "tiny", "Once upon a time, there was a little girl named "),
+    ],
+    ids=["default", "small"],
+)
+def test_story_model_on_the_simulated_chip(model, chip, beginning, intaglio):
     """The main job, and that the Verilated chip writes what golden writes."""
-    arguments = ("run", "-n", "100", "--json")
+    arguments = ("run", *model, "--chip", chip, "-n", "100", "--json")
     answers = []
     for backend in ("verilator", "golden"):
         code, out, _ = intaglio(*arguments, "--backend", backend)
         assert code == 0
         answers.append(json.loads(out))
-    chip, golden = answers
-    assert chip["text"].startswith(BEGINNING)
-    assert chip["token_ids"] == golden["token_ids"]
-    assert chip["cycles_per_token"] > 1000
+    simulated, golden = answers
+    assert simulated["text"].startswith(beginning)
+    assert simulated["token_ids"] == golden["token_ids"]
+    assert simulated["cycles_per_token"] > 1000
 
 
 @needs_shared

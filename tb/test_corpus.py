@@ -1,8 +1,9 @@
-"""The stories that the default model learns from, and the default model that came of them."""
+"""The stories that the project's models learn from, and the models that came of them."""
 
 import json
 import math
 import re
+from dataclasses import asdict
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -13,8 +14,9 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from intaglio.golden.corpus import NAMES, PLOTS, stories, story
+from intaglio.golden.recipes import RECIPES
 
-MODEL = Path(str(files("intaglio.golden") / "default_model"))
+MOST_PARAMETERS = {"default": 250_000, "small": 60_000}
 FEMALE = {name for group in ("girl", "she") for name in NAMES[group].split()}
 MALE = {name for group in ("boy", "he") for name in NAMES[group].split()}
 
@@ -25,16 +27,28 @@ def texts() -> list[str]:
     return list(islice(stories(7), 1000))
 
 
+@pytest.fixture(scope="module", params=RECIPES)
+def name(request) -> str:
+    """Return the name of each model."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
+def folder(name) -> Path:
+    """Return the model's folder as it is installed."""
+    return Path(str(files("intaglio.golden") / f"{name}_model"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder) -> Tokenizer:
     """Return the tokenizer as anyone would load it."""
-    return Tokenizer.from_file(str(MODEL / "tokenizer.json"))
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 @pytest.fixture(scope="module")
-def config() -> dict:
-    """Return the configuration of the default model."""
-    return json.loads((MODEL / "config.json").read_text())
+def config(folder) -> dict:
+    """Return the model's configuration."""
+    return json.loads((folder / "config.json").read_text())
 
 
 def words_of(text: str) -> set[str]:
@@ -123,16 +137,30 @@ def test_stories_fit_the_context(tokenizer, config, texts):
     assert min(lengths) >= 60
 
 
-def test_model_is_small():
-    with safe_open(MODEL / "model.safetensors", framework="numpy") as tensors:
-        slices = [tensors.get_slice(name) for name in tensors.keys()]  # noqa: SIM118
+def test_model_is_small(name, folder):
+    with safe_open(folder / "model.safetensors", framework="numpy") as tensors:
+        slices = [tensors.get_slice(tensor) for tensor in tensors.keys()]  # noqa: SIM118
     assert {part.get_dtype() for part in slices} == {"BF16"}
-    assert sum(math.prod(part.get_shape()) for part in slices) <= 250_000
-    assert sum(path.stat().st_size for path in MODEL.iterdir()) < 1_000_000
+    assert sum(math.prod(part.get_shape()) for part in slices) <= MOST_PARAMETERS[name]
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 4 * MOST_PARAMETERS[name]
 
 
-def test_model_has_the_shape_of_its_configuration(config):
-    with safe_open(MODEL / "model.safetensors", framework="numpy") as tensors:
+def test_configuration_is_that_of_the_recipe(name, config):
+    flat = {**config, **config["rope_parameters"]}
+    shape = asdict(RECIPES[name].shape)
+    assert {key: flat[key] for key in shape} == shape
+
+
+def test_card_tells_how_the_model_is_trained(name, folder):
+    """The recipe makes the model that is there: its command needs no option but the shape."""
+    card, recipe = (folder / "README.md").read_text(), RECIPES[name]
+    command = f"--shape {name} --steps {recipe.steps} --seed 1 --rate {recipe.rate}\n"
+    assert f"    python -m intaglio.golden.train {command}" in card
+    assert recipe.abilities in card
+
+
+def test_model_has_the_shape_of_its_configuration(folder, config):
+    with safe_open(folder / "model.safetensors", framework="numpy") as tensors:
         shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
     assert shapes["model.embed_tokens.weight"] == [config["vocab_size"], config["hidden_size"]]
     assert "lm_head.weight" not in shapes
