@@ -17,7 +17,7 @@ def test_tokens_and_logits_are_golden():
     chip = ChipConfig(
         outputs=2, depth=2, kv_lanes=1, window=4, slots=2, small_float=FloatFormat(8, 10)
     )
-    etched = random_etched(chip, layers=1, kv_heads=1, heads=2, hidden=32, context=12)
+    etched = random_etched(chip, layers=1, heads=2, head_dim=4, hidden=32, context=12)
     golden, netlist = GoldenChip(etched), SimulatedChip(etched, text=ice40_netlist)
     tokens = [3, 7]
     for position in range(10):
