@@ -5,12 +5,13 @@ BIN := .venv/bin
 PARTS := hw golden sim tb fpga
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check icarus boards clean
+.PHONY: help run test check icarus long boards clean
 
 help:
 	@echo "make run    a story out of the simulated chip"
 	@echo "make test   lint, types, and all tests"
 	@echo "make check  lint and types alone"
+	@echo "make long   the tests that are too long for every day"
 	@echo "make boards bitstreams for every board (hours), and the README's table of them"
 	@echo "make clean  forget .venv and build"
 
@@ -39,20 +40,22 @@ check: .venv/dev build/typing/intaglio
 	$(BIN)/ruff format --check $(PARTS)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-# What is not on PyPI. Without Icarus half of the benches are skipped and reported as such;
-# without ccache every bench compiles Verilator's runtime again.
+# What is not on PyPI. Without it half of the benches are skipped and reported as such.
 icarus:
-	@command -v iverilog > /dev/null && command -v ccache > /dev/null || \
+	@command -v iverilog > /dev/null || \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 	    export DEBIAN_FRONTEND=noninteractive; \
 	    apt-get update --quiet --quiet && \
-	      apt-get install --quiet --quiet --yes iverilog ccache; \
+	      apt-get install --quiet --quiet --yes iverilog; \
 	  fi || true
 	@command -v iverilog > /dev/null || \
 	  echo "Icarus is missing, so half of the benches are skipped: sudo apt-get install iverilog"
 
 test: check icarus
-	$(BIN)/pytest --numprocesses 2 --dist worksteal
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+
+long: .venv/dev icarus
+	$(BIN)/pytest -m long
 
 boards: .venv/dev
 	$(BIN)/python -m intaglio.fpga.results $(BOARD)

@@ -94,11 +94,12 @@ class SimulatedBoard:
             (folder / "bench.v").write_text(_bench_text(top) + cell_models(top))
             for name in ("models.v", "board.cpp"):
                 shutil.copy(HERE / name, folder / name)
-            flags = f"-O2 -DCYCLES_PER_BIT={board.cycles_per_bit}"
             verilate(
                 folder,
-                ["--exe", "--prefix", "Vboard", "--top-module", "board", "-Wno-PINMISSING",
-                 "-CFLAGS", flags, "bench.v", "top.v", "models.v", "board.cpp"],
+                "Vboard",
+                ["--exe", "--top-module", "board", "-Wno-PINMISSING",
+                 "-CFLAGS", f"-DCYCLES_PER_BIT={board.cycles_per_bit}",
+                 "bench.v", "top.v", "models.v", "board.cpp"],
                 report,
             )  # fmt: skip
             (folder / "build" / "Vboard").replace(folder / "board")

@@ -5,7 +5,9 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -66,21 +68,49 @@ def run_tool(command: list[str], folder: Path) -> None:
         )
 
 
-def verilate(folder: Path, arguments: list[str], report: Callable[[str], None]) -> None:
-    """Run Verilator in `folder`, with the options that every simulation has."""
+def verilate(
+    folder: Path,
+    prefix: str,
+    arguments: list[str],
+    report: Callable[[str], None] = lambda stage: None,
+    flags: str = "-fPIC -Og",
+) -> None:
+    """Make model `prefix` in ``build`` in `folder`, with the options that every simulation has.
+
+    `flags` are the C++ compiler's. By default what it makes is as fast as with -O2, in a quarter of
+    the time.
+    """
     for tool in ("g++", "make", "perl"):
         if shutil.which(tool) is None:
             raise ToolError(f"{tool} is missing, which Verilator needs: apt-get install {tool}")
     report("compiling the simulation (once for each design)")
+    verilator = str(verilator_root() / "bin" / "verilator")
     run_tool(
         [
-            str(verilator_root() / "bin" / "verilator"), "--cc", "--build", "-j", "2", "-O3",
-            *("--x-assign", "fast", "--x-initial", "fast", "--noassert"), *VERILATOR_WAIVERS,
-            *("-CFLAGS", "-fPIC -O2", "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include"),
-            *("--Mdir", "build"), *arguments,
+            verilator, "--cc", "--prefix", prefix, "-O3", "--x-assign", "fast", "--x-initial",
+            "fast", "--noassert", *VERILATOR_WAIVERS, "-CFLAGS", flags, "--Mdir", "build",
+            *arguments,
         ],
         folder,
     )  # fmt: skip
+    with _runtime_in(folder / "build", flags):
+        run_tool(["make", "-j", "2", "-C", "build", "-f", f"{prefix}.mk"], folder)
+
+
+@contextmanager
+def _runtime_in(build: Path, flags: str) -> Iterator[None]:
+    """Have Verilator's own part in `build`: it is the same everywhere, so it is compiled once."""
+    kept = cache_folder() / "runtime" / digest(flags, *tool_versions())
+    for made in kept.glob("*.o"):
+        shutil.copy(made, build)
+    yield
+    if kept.exists():
+        return
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept.parent) as scratch, suppress(OSError):
+        for made in build.glob("verilated*.o"):
+            shutil.copy(made, scratch)
+        Path(scratch).rename(kept)  # fails if another was first
 
 
 def built(

@@ -48,7 +48,6 @@ def examine() -> list[Tool]:
         _from_system("make", "whole chips", True),
         _from_system("perl", "whole chips", True),
         _from_system("iverilog", "half of the unit benches", False, "-V"),
-        _from_system("ccache", "faster builds", False),
         *examine_boards(),
     ]
 

@@ -41,7 +41,7 @@ class Event:
 
 def _compile(folder: Path, logits_bits: int, report: Callable[[str], None]) -> None:
     """Make ``libchip.so`` from ``chip.v``."""
-    verilate(folder, ["--prefix", "Vchip", "--top-module", "chip", "chip.v"], report)
+    verilate(folder, "Vchip", ["--top-module", "chip", "chip.v"], report)
     root, shim = verilator_root(), Path(__file__).with_name("shim.cpp")
     run_tool(
         [

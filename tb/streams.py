@@ -1,10 +1,9 @@
-"""Packing of payloads by the design's own layouts, and cocotb drivers for streams."""
+"""Packing of payloads by the design's own layouts."""
 
 from amaranth import Shape
 from amaranth.lib import data
-from cocotb.triggers import RisingEdge
 
-__all__ = ["collect", "drive", "pack", "unpack"]
+__all__ = ["pack", "unpack"]
 
 
 def pack(layout, value) -> int:
@@ -30,36 +29,3 @@ def unpack(layout, bits: int):
     shape = Shape.cast(layout)
     bits &= (1 << shape.width) - 1
     return bits - (1 << shape.width) if shape.signed and bits >> (shape.width - 1) else bits
-
-
-async def drive(dut, port: str, items: list[int], rng, stall: float):
-    """Send packed payloads into the stream `port`, each after idle cycles at random."""
-    edge = RisingEdge(dut.clk)
-    payload, valid, ready = (
-        getattr(dut, f"{port}__{name}") for name in ("payload", "valid", "ready")
-    )
-    for item in items:
-        while rng.random() < stall:
-            await edge
-        payload.value, valid.value = item, 1
-        await edge
-        while not ready.value:  # as it was before the edge
-            await edge
-        valid.value = 0
-
-
-async def collect(dut, port: str, count: int, rng, stall: float) -> list[int]:
-    """Take `count` packed payloads from the stream `port`, refusing at random."""
-    edge = RisingEdge(dut.clk)
-    payload, valid, ready = (
-        getattr(dut, f"{port}__{name}") for name in ("payload", "valid", "ready")
-    )
-    got = []
-    while len(got) < count:
-        accept = int(rng.random() >= stall)
-        ready.value = accept
-        await edge
-        if accept and valid.value:
-            got.append(int(payload.value))
-    ready.value = 0
-    return got

@@ -85,7 +85,9 @@ class TestText:
             locate(self.placed(family, old), {"rom": new})
 
 
-@pytest.fixture(scope="module", params=SHAPES)
+@pytest.fixture(
+    scope="module", params=[pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in SHAPES]
+)
 def build(request, tmp_path_factory):
     """A placed build of ROMs: its board's name, its folder."""
     board, folder = BOARDS[request.param], tmp_path_factory.mktemp(request.param)

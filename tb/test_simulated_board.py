@@ -29,7 +29,12 @@ PATIENCE = 60.0
 """Seconds for which the simulated chip may compute on a busy machine."""
 
 
-@pytest.fixture(scope="module", params=["ulx3s-85f", "icebreaker"])
+def built_once(name: str) -> pytest.MarkDecorator:
+    """Has all tests of a board run where its simulation was built."""
+    return pytest.mark.xdist_group(name)
+
+
+@pytest.fixture(scope="module", params=[pytest.param(n, marks=built_once(n)) for n in NOISE])
 def board(request):
     """Data of a board, and the port of its running simulation."""
     data = BOARDS[request.param]
@@ -81,6 +86,7 @@ def test_noise_does_no_harm(board):
         assert_tokens_are_golden(chip, 11)
 
 
+@built_once("icebreaker")
 def test_pulled_cable_is_one_sentence():
     data = BOARDS["icebreaker"]
     with SimulatedBoard(data, ETCHED) as simulated:
@@ -96,6 +102,7 @@ def only_ours(monkeypatch):
     monkeypatch.setattr(board_cli, "load", lambda model: CHECKPOINT)
 
 
+@built_once("icebreaker")
 def test_run_on_a_board_writes_what_golden_writes(only_ours, intaglio):
     arguments = ("run", "--chip", CHIP, "--prompt", "Once", "-n", "20", "--json")
     answers = []
@@ -110,6 +117,7 @@ def test_run_on_a_board_writes_what_golden_writes(only_ours, intaglio):
     assert "tokens_per_second" not in on_board
 
 
+@built_once("icebreaker")
 def test_selftest_passes(only_ours, intaglio):
     code, out, err = intaglio("selftest", "--chip", CHIP, "--board", "icebreaker", "--simulate")
     assert code == 0, err
