@@ -15,7 +15,7 @@ from intaglio.golden.frames import Reader, encode
 from intaglio.hw.config import Design
 from intaglio.hw.frames import STATUS, sizes_to_chip, sizes_to_host
 from intaglio.hw.layouts import Layouts
-from intaglio.hw.protocol import Kind, Tap, identity
+from intaglio.hw.protocol import Counter, Kind, Tap, identity
 from intaglio.sim.tools import ToolError
 
 __all__ = ["BoardChip", "LinkError", "Status"]
@@ -148,6 +148,18 @@ class BoardChip:
                 return answer
             before = self.retries
             self._drain()  # an answer to the first question may be old news
+
+    @property
+    def counters(self) -> dict[Counter, int]:
+        """What the chip has counted; :func:`~intaglio.sim.usage.usage` makes slots of it."""
+
+        def counters_of(kind: Kind, payload: bytes) -> dict[Counter, int] | None:
+            if kind is not Kind.COUNTERS:
+                return None
+            words = [payload[4 * n : 4 * n + 4] for n in Counter]
+            return {n: int.from_bytes(words[n], "little") for n in Counter}
+
+        return self._ask(Kind.COUNT, b"", counters_of)
 
     def _rest(self) -> Status:
         """Wait until nothing is in flight; all events have come before such a status."""

@@ -18,7 +18,7 @@ from intaglio.golden.checkpoint import (
 from intaglio.hw.config import ModelConfig
 from intaglio.hw.formats import ConfigError
 
-__all__ = ["read"]
+__all__ = ["read", "read_config"]
 
 LAYER_NAMES = {
     "attention_norm": "input_layernorm",
@@ -119,8 +119,8 @@ def _refuse_unsupported(path: Path, config: dict) -> None:
         )
 
 
-def _config(path: Path) -> tuple[ModelConfig, dict]:
-    """The model's shape, and the whole of config.json."""
+def read_config(path: Path) -> tuple[ModelConfig, dict]:
+    """The model's shape, and the whole of its ``config.json``; raises :exc:`CheckpointError`."""
     config = _json(path)
     _refuse_unsupported(path, config)
 
@@ -249,7 +249,7 @@ def _ids(path: Path, config: dict, key: str, vocab: int) -> list[int]:
 def read(folder: Path) -> Checkpoint:
     """Read the model in `folder`; raises :exc:`CheckpointError`."""
     path = folder / "config.json"
-    model, config = _config(path)
+    model, config = read_config(path)
     bos, eos = (_ids(path, config, f"{n}_token_id", model.vocab) for n in ("bos", "eos"))
     tensors = _stacked(folder, model, _flag(path, config, "tie_word_embeddings"))
     tokenizer = folder / "tokenizer.json"

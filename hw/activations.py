@@ -98,8 +98,11 @@ class SlicePacker(wiring.Component):
 class ActivationStore(wiring.Component):
     """Two vectors (:class:`~intaglio.hw.layouts.Region`) for each row of each group.
 
-    Two writers share a port, the first one before the second. A job reads a vector once for each
-    tile of its linear layer; slices leave one per cycle, the first 3 cycles after its job.
+    Two writers share a port, the first one before the second. The first writes a vector slice by
+    slice, in order, and may announce it before the end: a job that reads it waits for what has not
+    come. A job reads a vector once for each
+    tile of its linear layer; slices leave one per cycle, the first 3 cycles after its job, which is
+    taken as the last slice of the one before is read.
 
     Parameters
     ----------
@@ -112,13 +115,15 @@ class ActivationStore(wiring.Component):
 
     Members
     -------
-    writes : ``In(stream.Signature({group, region, word, rows, elements, exponents, done}))`` x 2
-        `rows` is a mask; `done` marks the last slice of a vector of a group.
+    writes :
+        ``In(stream.Signature({group, region, word, rows, elements, exponents, done, end}))`` x 2.
+        `rows` is a mask. `done` marks the slice with which a group's vector may be read, `end` the
+        last of a vector.
     jobs : ``In(stream.Signature({group, region, blocks, tiles}))``
     o : ``Out(stream.Signature({elements, exponents, first, last}))``
         As the array takes them.
     done : ``Out(stream.Signature(group))``
-        Groups whose vector is being written; that write waits until this is taken.
+        Groups whose vector may be read; the write that says so waits until this is taken.
     """
 
     writes: list[stream.Interface]
@@ -145,6 +150,7 @@ class ActivationStore(wiring.Component):
             "elements": elements,
             "exponents": exponents,
             "done": 1,
+            "end": 1,
         })
         super().__init__({
             "writes": In(stream.Signature(write)).array(2),
@@ -165,6 +171,22 @@ class ActivationStore(wiring.Component):
     def _address(self, group, region, word):
         start = Mux(region.as_value(), self.residual_words, 0)
         return group * self.group_words + start + word
+
+    def _missing(self, m: Module, job, number) -> Value:
+        """Whether slice `number` of the vector of `job` has been announced and has not come."""
+        write = self.writes[0]
+        incomplete = Signal()
+        group, region = Signal.like(write.p.group), Signal.like(write.p.region)
+        come = Signal(len(write.p.word) + 1)
+        with m.If(write.valid & write.ready):
+            m.d.sync += [
+                incomplete.eq((incomplete | write.p.done) & ~write.p.end),
+                group.eq(write.p.group),
+                region.eq(write.p.region),
+                come.eq(write.p.word + 1),
+            ]
+        same = (job.group == group) & (job.region == region)
+        return incomplete & same & (number >= come)
 
     def elaborate(self, platform):
         m = Module()
@@ -194,11 +216,12 @@ class ActivationStore(wiring.Component):
         active = Signal()
         slice_number = Cat(word, block)
         last_word, last_block = word == words_per_block - 1, block == job.blocks - 1
+        ending = enable & last_word & last_block & (job.tiles == 1)
         read_address = Signal(range(max(self.words, 2)))
         m.d.comb += [
             enable.eq(end.i.ready),
-            active.eq(job.tiles.any()),
-            self.jobs.ready.eq(~active),
+            active.eq(job.tiles.any() & ~self._missing(m, job, slice_number)),
+            self.jobs.ready.eq(~job.tiles.any() | (active & ending)),
             read_address.eq(self._address(job.group, job.region, slice_number)),
             # Two cycles: the memory, and a register as it answers late in its cycle.
             end.i.valid.eq(delay(m, enable, active, 2, "valid")),

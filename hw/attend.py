@@ -28,7 +28,8 @@ class Attend(wiring.Component):
     Members
     -------
     jobs : ``In(stream.Signature(layouts.attend_job))``
-        All keys and values of the rows' positions and those before must be in the cache.
+        All keys and values of the rows' positions and those before must be in the cache. At least
+        one row is in use.
     queries : ``In(stream.Signature(queries))``
         Kept until the job of their group.
     key_reads, keys, value_reads, values :
@@ -37,6 +38,7 @@ class Attend(wiring.Component):
         Quantised contexts, to the inner region of the activation store.
     contexts : ``Out(Signature({valid, payload: shape.context_pair}))``
         A tap on what leaves the engine; it cannot be made to wait.
+    activity : ``Out(shape.activity)``
     """
 
     jobs: stream.Interface
@@ -47,6 +49,7 @@ class Attend(wiring.Component):
     values: stream.Interface
     writes: stream.Interface
     contexts: wiring.PureInterface
+    activity: data.View
 
     def __init__(self, design: Design, layouts: Layouts, shape: AttentionShape, *, queries, write):
         self.design, self.layouts, self.shape = design, layouts, shape
@@ -61,6 +64,7 @@ class Attend(wiring.Component):
             "contexts": Out(
                 wiring.Signature({"valid": Out(1), "payload": Out(shape.context_pair)})
             ),
+            "activity": Out(shape.activity),
         })
 
     def elaborate(self, platform):
@@ -75,12 +79,13 @@ class Attend(wiring.Component):
         m.d.comb += [
             self.contexts.valid.eq(engine.o.valid & engine.o.ready),
             self.contexts.payload.eq(engine.o.payload),
+            self.activity.eq(engine.activity),
         ]
         return m
 
     def _send(self, m: Module, jobs) -> None:
         """Walk through the rows of a group and the words of their queries."""
-        design = self.design
+        design, layouts = self.design, self.layouts
         rows, lane_groups = design.chip.rows, design.lane_groups
         words = max(design.chip.groups * rows * lane_groups, 2)  # an address has at least one bit
         m.submodules.query_store = store = memory.Memory(
@@ -109,7 +114,10 @@ class Attend(wiring.Component):
         page = Signal(range(max(design.cache_words // design.context, 2)))
         base = Signal.like(jobs.p.base)
         m.d.sync += [
-            page.eq((place.slot * design.model.layers + job.layer) * lane_groups + lane_group),
+            page.eq(
+                (layouts.place_of(place.slot) * design.model.layers + job.layer) * lane_groups
+                + lane_group
+            ),
             base.eq(page * design.context),
         ]
         m.d.comb += [
@@ -185,6 +193,7 @@ class Attend(wiring.Component):
             write.word.eq(slices.p.word),
             write.rows.eq(Const(1) << where.row),
             write.done.eq(slices.p.end & where.last),
+            write.end.eq(slices.p.end),
         ]
         for row in range(chip.rows):
             m.d.comb += [

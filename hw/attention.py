@@ -1,7 +1,7 @@
 """The attention engine: two pipelined passes over windows of positions."""
 
 from amaranth import Cat, Module, unsigned
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intaglio.hw.attention_shape import AttentionShape
@@ -26,6 +26,7 @@ class AttentionEngine(wiring.Component):
         To and from :class:`~intaglio.hw.kv_cache.KVCache`.
     o : ``Out(stream.Signature(shape.context_pair))``
         Context of the job's query heads.
+    activity : ``Out(shape.activity)``
     """
 
     jobs: stream.Interface
@@ -34,6 +35,7 @@ class AttentionEngine(wiring.Component):
     value_reads: stream.Interface
     values: stream.Interface
     o: stream.Interface
+    activity: data.View
 
     def __init__(self, shape: AttentionShape):
         self.shape = shape
@@ -45,6 +47,7 @@ class AttentionEngine(wiring.Component):
             "value_reads": Out(stream.Signature(address)),
             "values": In(stream.Signature(shape.values)),
             "o": Out(stream.Signature(shape.context_pair)),
+            "activity": Out(shape.activity),
         })
 
     def elaborate(self, platform):
@@ -63,6 +66,8 @@ class AttentionEngine(wiring.Component):
             write.en.eq(scores.write.valid),
             read.addr.eq(Cat(context.read.index, context.read.bank)),
             context.entry.eq(read.data),
+            self.activity.scores.eq(scores.activity),
+            self.activity.context.eq(context.activity),
         ]
         connect(m, flipped(self.jobs), scores.jobs)
         connect(m, scores.key_reads, flipped(self.key_reads))

@@ -9,7 +9,13 @@ from intaglio.hw.kv_cache import keys_layout, values_layout
 from intaglio.hw.small_float import float_layout
 from intaglio.hw.tables import PROBABILITY_FRACTION, SCORE_BITS
 
-__all__ = ["AttentionShape"]
+__all__ = ["AttentionShape", "activity_layout"]
+
+
+def activity_layout(tag) -> data.StructLayout:
+    """What each pass of an engine does: has it a job, does a key or value move, whose is it."""
+    at_work = data.StructLayout({"active": 1, "moved": 1, "tag": tag})
+    return data.StructLayout({"scores": at_work, "context": at_work})
 
 
 class AttentionShape:
@@ -88,6 +94,7 @@ class AttentionShape:
             "codes": self.codes,
             "tag": tag,
         })
+        self.activity = activity_layout(tag)
         self.context_pair = data.StructLayout({
             "pair": data.ArrayLayout(float_layout(fmt), 2),
             "last": 1,

@@ -1,24 +1,25 @@
 """The chip: instances and connections."""
 
-from amaranth import Module, Mux
+from amaranth import Module, Mux, Value
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intaglio.hw.accumulate import BlockAccumulate
 from intaglio.hw.activations import ActivationStore, SlicePacker
 from intaglio.hw.array import MatmulArray
-from intaglio.hw.attend import Attend
 from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.config import Design
+from intaglio.hw.counters import Counters
 from intaglio.hw.drain import Drain
 from intaglio.hw.embed import Embed
+from intaglio.hw.engines import Engines
 from intaglio.hw.heads import HeadWords
 from intaglio.hw.host import HostLink
 from intaglio.hw.images import Images
-from intaglio.hw.kv_cache import KVCache
 from intaglio.hw.layouts import DrainMode, Layouts, Region
 from intaglio.hw.norm import Norm
-from intaglio.hw.protocol import Tap
+from intaglio.hw.protocol import Counter, Tap
 from intaglio.hw.quantiser import BlockExponent, Quantiser, pairs_layout
 from intaglio.hw.sampler import Sampler
 from intaglio.hw.sequencer import Sequencer
@@ -26,6 +27,9 @@ from intaglio.hw.signature import StreamSignature
 from intaglio.hw.weights import EtchedROM
 
 __all__ = ["Chip"]
+
+QUEUED = 4
+"""Jobs that may wait for a unit behind the array."""
 
 
 class Chip(wiring.Component):
@@ -48,12 +52,18 @@ class Chip(wiring.Component):
     signatures : ``Out(ArrayLayout(32, len(Tap)))``
         What has passed each :class:`~intaglio.hw.protocol.Tap` since reset; of all rows' values,
         those of row 0.
+    activity : ``Out(layouts.activity)``
+        A tap on what every unit is doing, for timelines.
+    counters : ``Out(ArrayLayout(32, len(Counter)))``
+        See :class:`~intaglio.hw.protocol.Counter`.
     """
 
     commands: stream.Interface
     events: stream.Interface
     logits: wiring.PureInterface
     signatures: data.View
+    activity: data.View
+    counters: data.View
 
     def __init__(self, design: Design, images: Images):
         self.design, self.images = design, images
@@ -79,6 +89,8 @@ class Chip(wiring.Component):
             "events": Out(stream.Signature(layouts.event)),
             "logits": Out(wiring.Signature({"valid": Out(1), "payload": Out(logits)})),
             "signatures": Out(data.ArrayLayout(32, len(Tap))),
+            "activity": Out(layouts.activity),
+            "counters": Out(data.ArrayLayout(32, len(Counter))),
         })
 
     def elaborate(self, platform):
@@ -94,7 +106,67 @@ class Chip(wiring.Component):
         self._write_back(m, sequencer, drain)
         self._sample(m, sequencer, drain)
         self._sign_drain(m, drain)
+        self._observe(m, sequencer, drain)
         return m
+
+    def _queue(
+        self, m: Module, name: str, given: stream.Interface, taken: stream.Interface
+    ) -> None:
+        """Jobs wait here, so that the sequencer can go on."""
+        width = Value.cast(given.payload).shape().width
+        m.submodules[name] = jobs = SyncFIFOBuffered(width=width, depth=QUEUED)
+        m.d.comb += [
+            jobs.w_data.eq(given.payload),
+            jobs.w_en.eq(given.valid),
+            given.ready.eq(jobs.w_rdy),
+            Value.cast(taken.payload).eq(jobs.r_data),
+            taken.valid.eq(jobs.r_rdy),
+            jobs.r_en.eq(taken.ready),
+        ]
+
+    def _observe(self, m: Module, sequencer: Sequencer, drain: Drain) -> None:
+        """What everybody is doing, and its counters."""
+        array, feed, finished = self.array, sequencer.feed_jobs, sequencer.finished
+        activity = self.activity
+        m.submodules.counters = counters = Counters(self.layouts)
+        m.d.comb += [
+            activity.array.weights.eq(array.weights.valid),
+            activity.array.activations.eq(array.activations.valid),
+            activity.array.moved.eq(array.weights.valid & array.weights.ready),
+            activity.feed.moved.eq(feed.valid & feed.ready),
+            activity.feed.group.eq(feed.p.group),
+            activity.drain.eq(drain.activity),
+            activity.engines.eq(self.engines.activity),
+            activity.groups.eq(sequencer.activity),
+            activity.finished.moved.eq(finished.valid & finished.ready),
+            activity.finished.rows.eq(sum(row.valid for row in finished.p.rows)),
+            counters.activity.eq(activity),
+            self.counters.eq(counters.o),
+        ]
+
+    def _drain_jobs(self, m: Module, sequencer: Sequencer, embed: Embed, drain: Drain) -> None:
+        """The drain's jobs in order; but an embedding goes when it is complete, and then first."""
+        given, taken = sequencer.drain_jobs, drain.jobs
+        shape = given.p.shape()
+        results, embeddings = (stream.Signature(shape).create() for _ in range(2))
+        kept, queued = (stream.Signature(shape).create() for _ in range(2))
+        is_embedding = given.p.mode == DrainMode.EMBED
+        m.d.comb += [
+            results.p.eq(given.p),
+            embeddings.p.eq(given.p),
+            results.valid.eq(given.valid & ~is_embedding),
+            embeddings.valid.eq(given.valid & is_embedding),
+            given.ready.eq(Mux(is_embedding, embeddings.ready, results.ready)),
+        ]
+        self._queue(m, "drain_jobs", results, queued)
+        self._queue(m, "embedding_jobs", embeddings, kept)
+        first = kept.valid & embed.complete
+        m.d.comb += [
+            taken.p.eq(Mux(first, kept.p.as_value(), queued.p.as_value())),
+            taken.valid.eq(first | queued.valid),
+            kept.ready.eq(taken.ready & first),
+            queued.ready.eq(taken.ready & ~first),
+        ]
 
     def _sign(self, m: Module, tap: Tap, moved, payload) -> None:
         """Give `tap` its signature."""
@@ -135,7 +207,7 @@ class Chip(wiring.Component):
             word=layouts.store_word,
             job=layouts.feed_job,
         )
-        m.submodules.array = array = MatmulArray(
+        m.submodules.array = self.array = array = MatmulArray(
             rows=chip.rows, outputs=chip.outputs, depth=chip.depth,
             weight_bits=chip.weights.integer_bits, activation_bits=chip.activations.bits,
         )  # fmt: skip
@@ -147,7 +219,7 @@ class Chip(wiring.Component):
         connect(m, sequencer.embed_jobs, embed.jobs)
         connect(m, sequencer.weight_jobs, weights.jobs)
         connect(m, sequencer.feed_jobs, activations.jobs)
-        connect(m, sequencer.drain_jobs, drain.jobs)
+        self._drain_jobs(m, sequencer, embed, drain)
         connect(m, weights.o, array.weights)
         connect(m, activations.o, array.activations)
         connect(m, array.o, accumulate.i)
@@ -236,31 +308,24 @@ class Chip(wiring.Component):
             from_drain.p.rows.eq(-1),
             from_drain.p.elements.eq(slices.elements),
             from_drain.p.exponents.eq(slices.exponents),
-            from_drain.p.done.eq(slices.end),
+            from_drain.p.done.eq(slices.tag.announce),
+            from_drain.p.end.eq(slices.end),
         ]
         assert (Region.RESIDUAL.value, Region.INNER.value) == (0, 1)
         self._attention(m, sequencer, heads, from_attention)
 
     def _attention(self, m: Module, sequencer: Sequencer, heads: HeadWords, writes) -> None:
-        design, layouts, s = self.design, self.layouts, self.shape
-        m.submodules.cache = cache = KVCache(
-            design.chip.kv, lanes=design.kv_lanes, head_dim=design.model.head_dim,
-            blocks=design.head_blocks, words=design.cache_words,
+        m.submodules.engines = self.engines = engines = Engines(
+            self.design, self.layouts, self.shape, append=heads.append.p.shape(),
+            queries=heads.queries.p.shape(), write=writes.p.shape(),
         )  # fmt: skip
-        m.submodules.attend = attend = Attend(
-            design, layouts, s, queries=heads.queries.p.shape(), write=writes.p.shape()
-        )
-        connect(m, sequencer.head_jobs, heads.jobs)
-        connect(m, sequencer.attend_jobs, attend.jobs)
-        connect(m, heads.append, cache.append)
-        connect(m, heads.queries, attend.queries)
+        self._queue(m, "head_jobs", sequencer.head_jobs, heads.jobs)
+        connect(m, sequencer.attend_jobs, engines.jobs)
+        connect(m, heads.append, engines.append)
+        connect(m, heads.queries, engines.queries)
         connect(m, heads.done, sequencer.gathered)
-        connect(m, attend.key_reads, cache.key_reads)
-        connect(m, cache.keys, attend.keys)
-        connect(m, attend.value_reads, cache.value_reads)
-        connect(m, cache.values, attend.values)
-        connect(m, attend.writes, writes)
-        context = attend.contexts
+        connect(m, engines.writes, writes)
+        context = engines.contexts
         self._sign(m, Tap.ATTENTION, context.valid, context.payload.pair.as_value())
 
     def _sample(self, m: Module, sequencer: Sequencer, drain: Drain) -> None:

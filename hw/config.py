@@ -130,6 +130,9 @@ class ChipConfig:
     """D: products that are summed in one cycle for each output; a power of two, 2 or 4."""
     groups: int = 1
     """Groups of `rows` tokens in flight; one may be in the array while another attends."""
+    engines: int = 1
+    """Attention engines, each with its bank of the KV cache; a power of two. A sequence belongs to
+    the one that the lowest bits of its slot name."""
     slots: int = 0
     """Sequences whose keys and values are held; 0 means ``rows * groups``."""
     context: int = 0
@@ -161,6 +164,10 @@ class ChipConfig:
             _is_power_of_two(self.window) and 4 <= self.window <= 1024,
             f"window must be a power of two from 4 to 1024, not {self.window}",
         )
+        _require(
+            _is_power_of_two(self.engines) and self.engines <= 64,
+            f"engines must be a power of two from 1 to 64, not {self.engines}",
+        )
         _require(0 <= self.slots <= 1 << 16, f"slots must be 0 to 65536, not {self.slots}")
         _require(self.context >= 0, f"context must not be negative, not {self.context}")
         _require(self.kv_lanes >= 0, f"kv_lanes must not be negative, not {self.kv_lanes}")
@@ -170,9 +177,11 @@ CHIPS = {
     "single": ChipConfig(),
     "quad": ChipConfig(rows=4),
     "overlap": ChipConfig(groups=2),
+    "sohu-mini": ChipConfig(rows=8, outputs=16, groups=4, engines=2),
     "tiny": ChipConfig(outputs=2, depth=2, kv_lanes=1, window=8),
 }
-"""Named presets for ``--chip``: one row; four rows; two groups in flight; as small as it gets."""
+"""Named presets for ``--chip``: one row; four rows; two groups in flight; many rows, groups and
+engines, as the real thing has; as small as it gets."""
 
 
 class Linear(Enum):
@@ -228,6 +237,11 @@ class Design:
             self.context <= MOST_POSITIONS,
             f"A context of {self.context} positions does not fit a chip, which holds at most "
             f"{MOST_POSITIONS}: choose a smaller one with --context",
+        )
+        _require(
+            c.engines <= self.slots,
+            f"{c.engines} attention engines are more than the chip's {self.slots} slots, of which "
+            "each belongs to one engine: raise --slots",
         )
         _require(self.context >= 2, f"The context must be at least 2 positions, not {self.context}")
 
@@ -296,5 +310,10 @@ class Design:
 
     @property
     def cache_words(self) -> int:
-        """Depth of the two memories of the KV cache."""
-        return self.slots * self.model.layers * self.lane_groups * self.context
+        """Depth of the two memories of the KV cache of an attention engine."""
+        return (
+            -(-self.slots // self.chip.engines)
+            * self.model.layers
+            * self.lane_groups
+            * self.context
+        )

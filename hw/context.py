@@ -2,7 +2,7 @@
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
 from intaglio.hw.attention_shape import AttentionShape
@@ -10,6 +10,7 @@ from intaglio.hw.lookup import Lookup
 from intaglio.hw.multiply import multiples, product, product_latency
 from intaglio.hw.pipeline import copy, delay
 from intaglio.hw.rescale import MAXIMUM_BITS, Rescale
+from intaglio.hw.run_ahead import RunAhead
 from intaglio.hw.tables import EXP2, PROBABILITY_FRACTION, SCORE_BITS, SCORE_FRACTION
 
 __all__ = ["ContextPass"]
@@ -23,7 +24,8 @@ class ContextPass(wiring.Component):
     """Softmax-weighted sums of values; equals ``golden.attention.merge_windows``.
 
     One position per cycle, and first a cycle for each bit by which a window shifts what came before
-    (:class:`~intaglio.hw.rescale.Rescale`).
+    (:class:`~intaglio.hw.rescale.Rescale`). One cycle passes between windows, two between jobs;
+    values are asked for while those of the window before come.
 
     The pipeline never stalls: the last position of a job is taken when its result has a place.
 
@@ -38,6 +40,7 @@ class ContextPass(wiring.Component):
     o : ``Out(stream.Signature(shape.result))``
         The sums of a job, which stay for the cycle after. Once ready, it has to stay so until a
         result has come.
+    activity : ``Out(shape.activity["context"])``
     """
 
     i: stream.Interface
@@ -46,6 +49,7 @@ class ContextPass(wiring.Component):
     value_reads: stream.Interface
     values: stream.Interface
     o: stream.Interface
+    activity: data.View
 
     def __init__(self, shape: AttentionShape):
         self.shape = shape
@@ -56,6 +60,7 @@ class ContextPass(wiring.Component):
             "value_reads": Out(stream.Signature(unsigned(shape.address_bits))),
             "values": In(stream.Signature(shape.values)),
             "o": Out(stream.Signature(shape.result)),
+            "activity": Out(shape.activity["context"].shape),
         })
 
     def elaborate(self, platform):
@@ -64,8 +69,6 @@ class ContextPass(wiring.Component):
         window = Signal(s.window_record)
         active = Signal()
         index = Signal(ceil_log2(s.window))
-        asked = Signal(ceil_log2(s.window))
-        asking = Signal()
         awaited = Signal()  # a result is on its way to `o`
         ended = Signal()
         room = Signal()
@@ -75,14 +78,21 @@ class ContextPass(wiring.Component):
         m.submodules.rescale = rescale = Rescale(s)
         end_of_window = index == window.last_index
         ending = window.last & end_of_window
+        m.submodules.run_ahead = run_ahead = RunAhead(s.address_bits, len(window.last_index))
+        connect(m, run_ahead.reads, flipped(self.value_reads))
         m.d.comb += [
+            self.activity.active.eq(active),
+            self.activity.moved.eq(take),
+            self.activity.tag.eq(window.tag),
+            run_ahead.valid.eq(self.i.valid),
+            run_ahead.taken.eq(accept),
+            run_ahead.base.eq(self.i.p.address),
+            run_ahead.last.eq(self.i.p.last_index),
             rescale.window.eq(self.i.p),
             rescale.valid.eq(self.i.valid),
             rescale.take.eq(accept),
             # Sums are cleared two cycles after the last beat of a job.
-            self.i.ready.eq(rescale.ready & ~active & ~asking & ~ended),
-            self.value_reads.valid.eq(asking),
-            self.value_reads.payload.eq(window.address + asked),
+            self.i.ready.eq(run_ahead.begun & rescale.ready & ~active & ~ended),
             self.values.ready.eq(active & ~rescale.shifting & (~ending | room)),
             # The entry that will be needed in the next cycle.
             self.read.bank.eq(Mux(active, window.bank, self.i.p.bank)),
@@ -93,11 +103,7 @@ class ContextPass(wiring.Component):
             room.eq(self.o.ready & ~awaited & ~(take & ending)),
         ]
         with m.If(accept):
-            m.d.sync += [
-                window.eq(self.i.p), active.eq(1), asking.eq(1), asked.eq(0), index.eq(0),
-            ]  # fmt: skip
-        with m.If(asking & self.value_reads.ready):
-            m.d.sync += [asked.eq(asked + 1), asking.eq(asked != window.last_index)]
+            m.d.sync += [window.eq(self.i.p), active.eq(1), index.eq(0)]
         with m.If(self.o.valid):
             m.d.sync += awaited.eq(0)
         with m.If(take):

@@ -49,6 +49,8 @@ class Drain(wiring.Component):
     o : ``Out(stream.Signature({pairs, last, tag: layouts.drain_tag}))``
         To the quantiser: `last` closes a block.
     logits : ``Out(stream.Signature({pairs, last, group}))``
+    activity : ``Out({active, group})``
+        Whether there is a job, and its group.
     """
 
     jobs: stream.Interface
@@ -57,6 +59,7 @@ class Drain(wiring.Component):
     inverse: stream.Interface
     o: stream.Interface
     logits: stream.Interface
+    activity: data.View
 
     def __init__(self, design: Design, layouts: Layouts, *, rope: list[int], bias: list[int]):
         self.design, self.layouts, self.rope, self.bias = design, layouts, rope, bias
@@ -86,6 +89,7 @@ class Drain(wiring.Component):
                     data.StructLayout({"pairs": pairs, "last": 1, "group": layouts.group})
                 )
             ),
+            "activity": Out(layouts.activity["drain"].shape),
         })
         most = max(self._pairs(mode)[1] for mode in DrainMode)
         self.beat = data.StructLayout({
@@ -97,6 +101,7 @@ class Drain(wiring.Component):
             "odd": 1,
             "rotate": 1,
             "cached": 1,
+            "announce": 1,
             "last": 1,
             "end": 1,
         })
@@ -115,6 +120,13 @@ class Drain(wiring.Component):
         shape = self.design.linear(linear)
         return -(-shape.outputs // 2), shape.tiles * self.design.chip.outputs // 2
 
+    def _announcing(self, mode: DrainMode) -> int:
+        """The pair of a job that completes the first slice of the last block of its vector."""
+        per_pair = 2 if mode is DrainMode.GATE else 1
+        pairs = self._pairs(mode)[0] // per_pair
+        first = (pairs - 1) // (BLOCK // 2) * (BLOCK // 2)
+        return per_pair * min(first + self.design.chip.depth // 2, pairs) - 1
+
     def elaborate(self, platform):
         m = Module()
         copies = (15 if self.bias else 13) * self.rows
@@ -125,6 +137,7 @@ class Drain(wiring.Component):
         incoming = delay(m, enable, taken, 1, "incoming")
         source = delay(m, enable, pairs, 1, "source")
         scale = self._inverses(m, enable, job)
+        job = delay(m, enable, job, 1, "job")  # of `incoming`
 
         # Scale and bias; then what the branches need is read and the beat goes on beside them.
         scaled = PRODUCT + (SUM if self.bias else 0)
@@ -153,12 +166,14 @@ class Drain(wiring.Component):
         number = Signal(self.beat["index"].shape)
         kept = Signal.like(number)
         total = Signal.like(number)
+        announcing = Signal.like(number)
         with m.Switch(job.mode):
             for mode in DrainMode:
                 with m.Case(mode):
                     m.d.comb += [
                         kept.eq(self._pairs(mode)[0] - 1),
                         total.eq(self._pairs(mode)[1] - 1),
+                        announcing.eq(self._announcing(mode)),
                     ]
 
         # Place in the words of the cache: pair of a head, head of a word.
@@ -194,6 +209,7 @@ class Drain(wiring.Component):
             incoming.rotate.eq(qkv & (head < design.q_lanes + design.kv_lanes)),
             incoming.cached.eq(qkv & (head >= design.q_lanes)),
             incoming.last.eq(full),
+            incoming.announce.eq(number == announcing),
             incoming.end.eq(number == kept),
         ]
         with m.If(take):
@@ -205,19 +221,20 @@ class Drain(wiring.Component):
                 m.d.sync += [pair.eq(0), head.eq(Mux(end_of_word, 0, head + 1))]
             with m.If(number == total):
                 m.d.sync += [pair.eq(0), head.eq(0)]
-        self._take_job(m, enable, job, active)
+        self._take_job(m, job, active, take & (number == total))
         return job, incoming, data.View(self.o.p.pairs.shape(), source)
 
-    def _take_job(self, m: Module, enable, job, active) -> None:
+    def _take_job(self, m: Module, job, active, ending) -> None:
         """A job that scales waits for its group's 1/rms; one that writes the residual voids it."""
         waiting = Signal(self.design.chip.groups)
         mode = self.jobs.p.mode
         writes = (mode == DrainMode.EMBED) | (mode == DrainMode.RESIDUAL)
         allowed = writes | ~waiting.bit_select(self.jobs.p.group, 1)
         m.d.comb += [
-            # The last pair of the job before still needs its job, and moves on with `enable`.
-            self.jobs.ready.eq(~active & enable & allowed),
+            self.jobs.ready.eq((~active | ending) & allowed),
             self.inverse.ready.eq(1),
+            self.activity.active.eq(active),
+            self.activity.group.eq(job.group),
         ]
         with m.If(self.inverse.valid):
             m.d.sync += waiting.bit_select(self.inverse.p.tag, 1).eq(0)
@@ -379,6 +396,7 @@ class Drain(wiring.Component):
             end.i.p.tag.mode.eq(leaving.mode),
             end.i.p.tag.group.eq(leaving.group),
             end.i.p.tag.cached.eq(leaving.cached),
+            end.i.p.tag.announce.eq(leaving.announce),
             end.i.p.tag.end.eq(leaving.end),
             self.o.payload.eq(end.o.payload),
             self.logits.p.pairs.eq(end.o.p.pairs),

@@ -1,7 +1,8 @@
 """The embedding: rows of the embedding table, as small floats, for all rows of a group."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
@@ -19,7 +20,9 @@ class Embed(wiring.Component):
     """Give the embedding of each row's token, pair by pair.
 
     The table is an MX matrix in the weights' format; there is one memory, so a pair for all rows
-    takes as many cycles as there are rows. The first comes ``rows + 8`` cycles after the job.
+    takes as many cycles as there are rows. With more than one row a whole vector is kept until it
+    is taken, so that the drain need not wait for its pairs. The first comes about ``rows + 9``
+    cycles after the job.
 
     Parameters
     ----------
@@ -34,10 +37,13 @@ class Embed(wiring.Component):
     -------
     jobs : ``In(stream.Signature(tokens))``
     o : ``Out(stream.Signature(pairs_layout(fmt, rows)))``
+    complete : ``Out(1)``
+        The pairs of a vector will come one per cycle.
     """
 
     jobs: stream.Interface
     o: stream.Interface
+    complete: Signal
 
     def __init__(
         self, fmt: FloatFormat, element: ElementFormat, *, rows: int, dim: int,
@@ -48,6 +54,7 @@ class Embed(wiring.Component):
         super().__init__({
             "jobs": In(stream.Signature(tokens)),
             "o": Out(stream.Signature(pairs_layout(fmt, rows))),
+            "complete": Out(1),
         })
 
     def elaborate(self, platform):
@@ -66,13 +73,10 @@ class Embed(wiring.Component):
         active = Signal()
         row = Signal(range(max(self.rows, 2)))
         pair = Signal(range(max(pairs_per_token, 2)))
-        enable = Signal()
-        m.submodules.end = end = SkidBuffer(self.o.p.shape())
-        connect(m, end.o, flipped(self.o))
+        pairs_out, enable = self._keep(m, pairs_per_token)
         last_row = row == self.rows - 1
         last = last_row & (pair == pairs_per_token - 1)
         m.d.comb += [
-            enable.eq(end.i.ready),
             self.jobs.ready.eq(~active),
             pair_port.addr.eq(tokens[row] * pairs_per_token + pair),
             exponent_port.addr.eq(tokens[row] * blocks + (pair >> ceil_log2(BLOCK // 2))),
@@ -109,6 +113,26 @@ class Embed(wiring.Component):
             for r in range(self.rows - 1):
                 m.d.sync += waiting[r].eq(waiting[r + 1])
             m.d.sync += [waiting[self.rows - 1][k].eq(converted[k]) for k in range(2)]
-            m.d.sync += end.i.valid.eq(valid)
-        m.d.comb += end.i.p.eq(waiting)
+            m.d.sync += pairs_out.valid.eq(valid)
+        m.d.comb += pairs_out.p.eq(waiting)
         return m
+
+    def _keep(self, m: Module, pairs: int) -> tuple[stream.Interface, Value]:
+        """Where the pairs go, and whether the pipeline before it may move."""
+        shape = self.o.p.shape()
+        m.submodules.end = end = SkidBuffer(shape)
+        if self.rows == 1:
+            connect(m, end.o, flipped(self.o))
+            m.d.comb += self.complete.eq(self.o.valid)
+            return end.i, end.i.ready
+        m.submodules.kept = kept = SyncFIFOBuffered(width=shape.size, depth=pairs)
+        m.d.comb += [
+            kept.w_data.eq(end.o.p),
+            kept.w_en.eq(end.o.valid),
+            end.o.ready.eq(kept.w_rdy),
+            self.o.p.eq(kept.r_data),
+            self.o.valid.eq(kept.r_rdy),
+            kept.r_en.eq(self.o.ready),
+            self.complete.eq(kept.level == pairs),
+        ]
+        return end.i, end.i.ready

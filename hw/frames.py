@@ -6,9 +6,9 @@ from amaranth.lib.crc.catalog import CRC16_IBM_3740
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hw.layouts import Layouts
-from intaglio.hw.protocol import Kind, Tap
+from intaglio.hw.protocol import Counter, Kind, Tap
 
-__all__ = ["STATUS", "Deframer", "Enframer", "sizes_to_chip", "sizes_to_host"]
+__all__ = ["COUNTERS", "STATUS", "Deframer", "Enframer", "sizes_to_chip", "sizes_to_host"]
 
 OVERHEAD = 4
 """Bytes of a frame beside its payload, before COBS: length, kind, and two of the CRC."""
@@ -24,19 +24,26 @@ STATUS = data.StructLayout({
 dropped (neither counts beyond 65535), whether commands wait for their events, and the signatures,
 which mean something only while none does."""
 
+COUNTERS = data.ArrayLayout(32, len(Counter))
+"""Payload of the counters."""
 
-def _bytes(layout: data.StructLayout) -> int:
+
+def _bytes(layout: data.Layout) -> int:
     return -(-Shape.cast(layout).width // 8)
 
 
 def sizes_to_chip(layouts: Layouts) -> dict[Kind, int]:
     """Payload bytes of each kind of frame that a host sends."""
-    return {Kind.COMMAND: _bytes(layouts.command), Kind.QUERY: 0}
+    return {Kind.COMMAND: _bytes(layouts.command), Kind.QUERY: 0, Kind.COUNT: 0}
 
 
 def sizes_to_host(layouts: Layouts) -> dict[Kind, int]:
     """Payload bytes of each kind of frame that a chip sends."""
-    return {Kind.EVENT: _bytes(layouts.event), Kind.STATUS: _bytes(STATUS)}
+    return {
+        Kind.EVENT: _bytes(layouts.event),
+        Kind.STATUS: _bytes(STATUS),
+        Kind.COUNTERS: _bytes(COUNTERS),
+    }
 
 
 def message_layout(sizes: dict[Kind, int]) -> data.StructLayout:

@@ -31,9 +31,9 @@ class HeadWords(wiring.Component):
     i : ``In(stream.Signature({elements, exponents, last}))``
         Quantised pairs of all rows; `last` closes a block.
     append :
-        ``Out(stream.Signature({address, keys, values}))``, to the cache.
+        ``Out(stream.Signature({engine, address, keys, values}))``, to the cache.
     queries :
-        ``Out(stream.Signature({group, row, lane_group, query}))``
+        ``Out(stream.Signature({engine, group, row, lane_group, query}))``
     done : ``Out(stream.Signature(group))``
         Groups whose words have all been taken.
     """
@@ -61,6 +61,7 @@ class HeadWords(wiring.Component):
             "append": Out(
                 stream.Signature(
                     data.StructLayout({
+                        "engine": layouts.engine,
                         "address": layouts.cache_address,
                         "keys": shape.keys,
                         "values": shape.values,
@@ -70,6 +71,7 @@ class HeadWords(wiring.Component):
             "queries": Out(
                 stream.Signature(
                     data.StructLayout({
+                        "engine": layouts.engine,
                         "group": layouts.group,
                         "row": index(rows),
                         "lane_group": layouts.lane_group,
@@ -161,12 +163,17 @@ class HeadWords(wiring.Component):
             page = Signal(range(max(design.cache_words // design.context, 2)), name=f"page_{r}")
             m.d.sync += [
                 page.eq(
-                    (place.slot * design.model.layers + job.layer) * design.lane_groups + lane_group
+                    (self.layouts.place_of(place.slot) * design.model.layers + job.layer)
+                    * design.lane_groups
+                    + lane_group
                 ),
                 its_address.eq(page * design.context + place.position),
             ]
+        engine = self.layouts.engine_of(job.rows[row].slot)
         m.d.comb += [
             address.eq(Cat(*addresses).word_select(row, len(address))),
+            self.append.p.engine.eq(engine),
+            self.queries.p.engine.eq(engine),
             self.queries.p.group.eq(job.group),
             self.queries.p.row.eq(row),
             self.queries.p.lane_group.eq(lane_group),

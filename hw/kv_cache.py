@@ -1,11 +1,12 @@
 """The KV cache: one word of keys and one of values for each position, contiguous for each slot."""
 
-from amaranth import Array, Module, Value, signed, unsigned
+from amaranth import Module, Value, signed, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
 from intaglio.hw import images
+from intaglio.hw.banks import choose_word
 from intaglio.hw.formats import ElementFormat
 from intaglio.hw.pipeline import SkidBuffer, delay
 
@@ -93,11 +94,8 @@ class KVCache(wiring.Component):
                 read.addr.eq(requests.payload),
                 read.en.eq(enable),
             ]
-            stored.append(delay(m, enable, read.data, 1, f"{name}_word_{bank}"))
-        latency, word = 2, stored[0]
-        if len(stored) > 1:
-            bank = delay(m, enable, requests.payload >> place, 2, f"{name}_bank")
-            latency, word = 3, delay(m, enable, Array(stored)[bank], 1, f"{name}_word")
+            stored.append(read.data)
+        word, latency = choose_word(m, enable, stored, requests.payload, f"{name}_word")
         m.d.comb += [
             requests.ready.eq(enable),
             end.i.valid.eq(delay(m, enable, requests.valid, latency, f"{name}_valid")),

@@ -1,13 +1,14 @@
 """Every layout that passes between the units of a chip, from its design."""
 
-from amaranth import Shape, unsigned
+from amaranth import Shape, Value, unsigned
 from amaranth.lib import data, enum
 from amaranth.utils import ceil_log2
 
+from intaglio.hw.attention_shape import activity_layout
 from intaglio.hw.config import Design
 from intaglio.hw.formats import BLOCK
 
-__all__ = ["DrainMode", "Layouts", "Region", "index"]
+__all__ = ["DrainMode", "Layouts", "Operation", "Region", "index"]
 
 
 class DrainMode(enum.Enum, shape=3):
@@ -23,6 +24,20 @@ class DrainMode(enum.Enum, shape=3):
     """Scale by 1/rms; a pair (gate, up) becomes one value."""
     HEAD = 4
     """Scale by 1/rms: logits."""
+
+
+class Operation(enum.Enum, shape=4):
+    """Where a group is in the program."""
+
+    IDLE = 0
+    EMBED = 1
+    QKV = 2
+    ATTEND = 3
+    O = 4  # noqa: E741
+    GATE_UP = 5
+    DOWN = 6
+    HEAD = 7
+    FINISH = 8
 
 
 class Region(enum.Enum, shape=1):
@@ -100,6 +115,7 @@ class Layouts:
             "mode": DrainMode,
             "group": self.group,
             "cached": 1,
+            "announce": 1,
             "end": 1,
         })
         # What follows a query through the attention engine.
@@ -107,5 +123,33 @@ class Layouts:
 
         word = -(-max(m.dim, m.q_dim, m.hidden) // c.depth)
         self.store_word = index(word)
+        self.engine = index(c.engines)
+        self.engine_bits = ceil_log2(c.engines)
         self.lane_group = index(design.lane_groups)
         self.cache_address = index(design.cache_words)
+
+        # What every part of the chip is doing: a tap, for counters and timelines.
+        count = unsigned(c.rows.bit_length())
+        self.engine_activity = activity_layout(self.query_tag)
+        self.group_activity = data.StructLayout({
+            "operation": Operation,
+            "layer": self.layer,
+            "rows": count,
+            "sampled": count,
+        })
+        self.activity = data.StructLayout({
+            "array": data.StructLayout({"weights": 1, "activations": 1, "moved": 1}),
+            "feed": data.StructLayout({"moved": 1, "group": self.group}),
+            "drain": data.StructLayout({"active": 1, "group": self.group}),
+            "engines": data.ArrayLayout(self.engine_activity, c.engines),
+            "groups": data.ArrayLayout(self.group_activity, c.groups),
+            "finished": data.StructLayout({"moved": 1, "rows": count}),
+        })
+
+    def engine_of(self, slot: Value) -> Value:
+        """The attention engine in whose bank of the cache a slot is."""
+        return slot[: self.engine_bits]
+
+    def place_of(self, slot: Value) -> Value:
+        """The number of a slot in its bank."""
+        return slot[self.engine_bits :]

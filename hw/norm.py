@@ -15,13 +15,26 @@ __all__ = ["Norm"]
 SQUARES = TO_ELEMENT_UNITS + 2
 """Cycles from a pair to the sum of its two squares."""
 
+ACCUMULATED = FloatConvert.LATENCY + FloatAdd.LATENCY
+"""Cycles from the sum of a block to the running sum with it."""
+
+SPACING = ACCUMULATED
+"""Cycles from a block to the next: the running sum is there, and the adder free of the mean."""
+
+SCALED = ACCUMULATED + 1 + FloatMultiply.LATENCY
+"""Cycles from the sum of a vector's last block to the mean of all."""
+
+ROOTED = SCALED + FloatAdd.LATENCY + ReciprocalRoot.LATENCY
+"""Cycles from there to the result."""
+
 
 class Norm(wiring.Component):
     """``o = 1 / sqrt(sum(x**2) / dim + eps)``; equals ``golden.norm.inverse_rms``.
 
     The squares of a block are summed as exact integers; the sums of the blocks are added, scaled
-    and rooted by one adder and one multiplier for each row. Takes one pair per cycle, pauses for 14
-    cycles after each block, and gives `o` 38 cycles after the last pair.
+    and rooted by one adder and one multiplier for each row. Takes one pair per cycle and gives `o`
+    39 cycles after the last pair. Pauses only where a block ends less than `SPACING` = 14 cycles
+    after the one before, and where a vector ends while the one before is still being rooted.
 
     Parameters
     ----------
@@ -83,10 +96,12 @@ class Norm(wiring.Component):
             m.d.sync += total.eq(Mux(first, 0, total) + both)
         return total
 
-    def _finish(self, m: Module, row: int, total, exponent, first, scaling) -> tuple:
-        """Convert and accumulate; then, with `scaling`, scale and root. Returns running sum, next.
+    def _finish(self, m: Module, row: int, total, exponent, first, accumulated, scaling):
+        """Convert, accumulate, scale, root: a pipeline that never stops; the result.
 
-        All inputs stand still while this runs, so nothing but its duration needs control.
+        `total` and `exponent` are those of a block. `first` says, when its sum is converted,
+        whether it is a vector's first; `accumulated` that it was added, `scaling` that a mean is
+        there.
         """
         fmt = self.fmt
         units = {
@@ -106,34 +121,27 @@ class Norm(wiring.Component):
             multiply.a.eq(running),
             multiply.b.eq(self.inverse_dim),
             root.a.eq(add.o),
-            self.o.p.inverse[row].eq(root.o),
         ]
+        with m.If(accumulated):
+            m.d.sync += running.eq(add.o)
         with m.If(scaling):
             m.d.comb += [add.a.eq(multiply.o), add.b.eq(self.eps)]
         with m.Else():
             m.d.comb += [add.a.eq(Mux(first, 0, running.as_value())), add.b.eq(convert.o)]
-        return running, add.o
+        return root.o
 
     def elaborate(self, platform):
         m = Module()
-        # When each result is there, in cycles since the sum of a block stands still.
-        accumulated = FloatConvert.LATENCY + FloatAdd.LATENCY
-        rooted = accumulated + 1 + FloatMultiply.LATENCY + FloatAdd.LATENCY + ReciprocalRoot.LATENCY
-        step = Signal(range(rooted + 1))
-
-        beat_layout = data.StructLayout({
-            "valid": 1,
-            "last": 1,
-            "end": 1,
-            "exponents": data.ArrayLayout(8, self.rows),
-            "tag": self.o.p.tag.shape(),
-        })
-        beat = Signal(beat_layout)
-        block_start = Signal(init=1)
-        vector_start = Signal(init=1)
+        beat = Signal(
+            data.StructLayout({
+                "valid": 1,
+                "last": 1,
+                "end": 1,
+                "exponents": data.ArrayLayout(8, self.rows),
+                "tag": self.o.p.tag.shape(),
+            })
+        )
         enable = Signal()
-        ending = Signal()
-        done = Signal()
         m.d.comb += [
             beat.valid.eq(self.i.valid),
             beat.last.eq(self.i.p.last),
@@ -143,30 +151,39 @@ class Norm(wiring.Component):
         ]
         squares = delay(m, enable, beat, SQUARES, "beat")
         sums = delay(m, enable, squares, 1, "sums")
-        m.d.comb += [
-            ending.eq(sums.valid & sums.last),
-            done.eq(Mux(sums.end, self.o.valid & self.o.ready, step == accumulated)),
-            enable.eq(~ending | done),
-            self.i.ready.eq(enable),
-            self.o.valid.eq(ending & sums.end & (step == rooted)),
-            self.o.p.tag.eq(sums.tag),
-        ]
-        with m.If(enable):
-            m.d.sync += step.eq(0)
-            with m.If(squares.valid):
-                m.d.sync += block_start.eq(squares.last)
-        with m.Elif(step != rooted):
-            m.d.sync += step.eq(step + 1)
+        block_start = Signal(init=1)
+        with m.If(enable & squares.valid):
+            m.d.sync += block_start.eq(squares.last)
 
-        block_done = ending & (step == accumulated)
-        scaling = Signal()
-        with m.If(block_done):
-            m.d.sync += [vector_start.eq(sums.end), scaling.eq(sums.end)]
-        with m.Elif(enable):
-            m.d.sync += scaling.eq(0)
+        # A block's sum enters the pipeline behind it in the one cycle in which it stands at `sums`.
+        ending = sums.valid & sums.last
+        since = Signal(range(SPACING), init=SPACING - 1)
+        rooting = Signal()
+        vector_start = Signal(init=1)
+        enter = Signal()
+        m.d.comb += [
+            enable.eq(~ending | ((since == SPACING - 1) & ~(sums.end & rooting))),
+            enter.eq(ending & enable),
+            self.i.ready.eq(enable),
+        ]
+        with m.If(enter):
+            m.d.sync += [since.eq(0), vector_start.eq(sums.end)]
+        with m.Elif(since != SPACING - 1):
+            m.d.sync += since.eq(since + 1)
+
+        first = delay(m, 1, vector_start, FloatConvert.LATENCY, "first")
+        accumulated = delay(m, 1, enter, ACCUMULATED, "accumulated")
+        ended = delay(m, 1, enter & sums.end, SCALED, "ended")
+        done = delay(m, 1, ended, ROOTED - SCALED, "done")
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += [self.o.valid.eq(0), rooting.eq(0)]
+        with m.If(done):
+            m.d.sync += self.o.valid.eq(1)
+        with m.If(enter & sums.end):
+            m.d.sync += [rooting.eq(1), self.o.p.tag.eq(sums.tag)]
         for row in range(self.rows):
             total = self._sum_of_squares(m, row, enable, squares.valid, block_start)
-            running, added = self._finish(m, row, total, sums.exponents[row], vector_start, scaling)
-            with m.If(block_done):
-                m.d.sync += running.eq(added)
+            root = self._finish(m, row, total, sums.exponents[row], first, accumulated, ended)
+            with m.If(done):
+                m.d.sync += self.o.p.inverse[row].eq(root)
         return m

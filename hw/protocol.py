@@ -19,7 +19,7 @@ from enum import IntEnum
 
 from intaglio.hw.config import Design
 
-__all__ = ["Kind", "Tap", "identity"]
+__all__ = ["Counter", "Kind", "Tap", "identity"]
 
 
 class Kind(IntEnum):
@@ -33,6 +33,10 @@ class Kind(IntEnum):
     """To the host: the bits of ``Layouts.event``, likewise."""
     STATUS = 4
     """To the host: the bits of ``frames.STATUS``."""
+    COUNT = 5
+    """To the chip: asks for its counters; no payload."""
+    COUNTERS = 6
+    """To the host: each :class:`Counter` in four bytes, all as they were when asked for."""
 
 
 class Tap(IntEnum):
@@ -48,6 +52,44 @@ class Tap(IntEnum):
     """Pairs as they leave the drain, logits among them."""
     ATTENTION = 4
     """Pairs of the context as they leave the attention engine."""
+
+
+class Counter(IntEnum):
+    """What the chip counts, modulo 2**32.
+
+    Of the cycles in which the array takes no word each has one cause: those that are listed, and
+    else there is no work. Multiplications follow from the rows of the operations: a row of QKV is
+    as many as its matrix has elements.
+    """
+
+    CYCLES = 0
+    """Clock cycles since reset."""
+    WORDS = 1
+    """Cycles in which the array took a weight word and a slice of the activations."""
+    DRAIN = 2
+    """Cycles in which it had both and could not take them, since its results were not taken."""
+    WEIGHTS = 3
+    """Cycles in which it had a slice and waited for a weight word."""
+    ACTIVATIONS = 4
+    """Cycles in which it had a weight word and waited for a slice."""
+    ATTENTION = 5
+    """Cycles in which it had neither, while a group was in attention."""
+    RESULTS = 6
+    """Cycles in which it had neither, while groups waited for what is on its way through the drain
+    and none was in attention."""
+    QKV = 7
+    """Rows in use, of this operation and of those below, counted when it begins."""
+    O = 8  # noqa: E741
+    GATE_UP = 9
+    DOWN = 10
+    HEAD = 11
+    """Rows that want a token."""
+    SCORING = 12
+    """Cycles in which an attention engine had a row to score, summed over the engines."""
+    KEYS = 13
+    """Words of keys that were scored, one for each position and lane group of a row."""
+    TOKENS = 14
+    """Rows that are finished."""
 
 
 def identity(design: Design) -> int:

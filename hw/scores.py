@@ -2,6 +2,7 @@
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
@@ -9,6 +10,7 @@ from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.formats import E8M0_BIAS
 from intaglio.hw.multiply import multiples, product, product_latency
 from intaglio.hw.pipeline import SkidBuffer, delay, sum_tree
+from intaglio.hw.run_ahead import RunAhead
 from intaglio.hw.tables import SCORE_BITS, SCORE_FRACTION
 
 __all__ = ["ScorePass"]
@@ -23,7 +25,8 @@ class ScorePass(wiring.Component):
     """Scores of the positions of a job, window by window; equals ``golden.attention.scores``.
 
     One position per cycle. A window's scores go to one of two banks while the other is read; its
-    record follows when it is complete. A job begins when the pipeline of the one before is empty.
+    record follows when it is complete. The keys of a job are asked for while those of the one
+    before come, and taken one cycle after them.
 
     Members
     -------
@@ -34,6 +37,7 @@ class ScorePass(wiring.Component):
     write : ``Out(stream.Signature({bank, index, entry}))``
         Scores on their way to the window memory; not to be refused.
     o : ``Out(stream.Signature(shape.window_record))``
+    activity : ``Out(shape.activity["scores"])``
     """
 
     jobs: stream.Interface
@@ -41,6 +45,7 @@ class ScorePass(wiring.Component):
     keys: stream.Interface
     write: stream.Interface
     o: stream.Interface
+    activity: data.View
 
     def __init__(self, shape: AttentionShape):
         self.shape = shape
@@ -62,6 +67,7 @@ class ScorePass(wiring.Component):
                 )
             ),
             "o": Out(stream.Signature(shape.window_record)),
+            "activity": Out(shape.activity["scores"].shape),
         })
 
     def _score(self, m: Module, lane: int, query) -> Value:
@@ -133,33 +139,46 @@ class ScorePass(wiring.Component):
         for n in range(self.latency):
             stages.append(delay(m, enable, stages[-1], 1, f"beat_{n}"))
         scored = stages[-1]
-        empty = ~Cat(*(stage.valid for stage in stages[1:])).any()
-
-        # One job at a time: its addresses run ahead, its keys follow.
-        asked = Signal.like(job.position)
-        asking = Signal()
+        accept = self.jobs.valid & self.jobs.ready
+        m.submodules.run_ahead = run_ahead = RunAhead(s.address_bits, len(job.position))
+        connect(m, run_ahead.reads, flipped(self.key_reads))
         m.d.comb += [
-            self.jobs.ready.eq(~active & ~asking & empty),
-            self.key_reads.valid.eq(asking),
-            self.key_reads.payload.eq(job.base + asked),
+            self.activity.active.eq(active),
+            self.activity.moved.eq(self.keys.valid & self.keys.ready),
+            self.activity.tag.eq(job.tag),
+            # The last key of the job before meets its query in the cycle after it was taken.
+            self.jobs.ready.eq(run_ahead.begun & ~active & enable),
+            run_ahead.valid.eq(self.jobs.valid),
+            run_ahead.taken.eq(accept),
+            run_ahead.base.eq(self.jobs.p.base),
+            run_ahead.last.eq(self.jobs.p.position),
         ]
-        with m.If(self.jobs.valid & self.jobs.ready):
-            m.d.sync += [job.eq(self.jobs.p), active.eq(1), asking.eq(1), asked.eq(0), taken.eq(0)]
-        with m.If(asking & self.key_reads.ready):
-            m.d.sync += [asked.eq(asked + 1), asking.eq(asked != job.position)]
+        with m.If(accept):
+            m.d.sync += [job.eq(self.jobs.p), active.eq(1), taken.eq(0)]
         with m.If(self.keys.valid & self.keys.ready):
             m.d.sync += [taken.eq(taken + 1), active.eq(~last)]
 
         scores = [self._score(m, lane, job.query) for lane in range(s.q_lanes)]
-        self._windows(m, job, scored, scores, enable)
+        self._windows(m, scored, scores, enable)
         return m
 
-    def _windows(self, m: Module, job, scored, scores: list, enable) -> None:
+    def _windows(self, m: Module, scored, scores: list, enable) -> None:
         """Write scores to the bank of their window, and keep its maxima until it is complete."""
         s = self.shape
         bank = Signal()
         first = Signal(init=1)
         address = Signal(s.address_bits)
+        described = data.StructLayout({"base": s.address_bits, "tag": s.job["tag"].shape})
+        # Jobs whose scores are on their way; a stage of the pipeline holds one at most.
+        m.submodules.described = jobs = SyncFIFOBuffered(
+            width=described.size, depth=self.latency + 2
+        )
+        job = data.View(described, jobs.r_data)
+        m.d.comb += [
+            jobs.w_data.eq(Cat(self.jobs.p.base, self.jobs.p.tag)),
+            jobs.w_en.eq(self.jobs.valid & self.jobs.ready),
+            jobs.r_en.eq(scored.valid & scored.last & enable),
+        ]
         maxima = Signal(data.ArrayLayout(signed(SCORE_BITS), s.q_lanes))
         codes = Signal(s.codes)
         opening = ~scored.index.any()

@@ -1,27 +1,13 @@
 """The etched program: which unit works for which group on which layer, and when."""
 
 from amaranth import Cat, Const, Module, Mux, Shape, ShapeCastable, Signal
-from amaranth.lib import enum, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hw.config import Design, Linear
-from intaglio.hw.layouts import DrainMode, Layouts, Region
+from intaglio.hw.layouts import DrainMode, Layouts, Operation, Region
 
 __all__ = ["Sequencer"]
-
-
-class Operation(enum.Enum, shape=4):
-    """Where a group is in the program."""
-
-    IDLE = 0
-    EMBED = 1
-    QKV = 2
-    ATTEND = 3
-    O = 4  # noqa: E741
-    GATE_UP = 5
-    DOWN = 6
-    HEAD = 7
-    FINISH = 8
 
 
 LINEARS = {
@@ -51,6 +37,7 @@ class Sequencer(wiring.Component):
     stored, gathered : ``In(stream.Signature(group))``
         Groups whose vector is in the activation store; whose words are in the cache.
     sampled : ``In(stream.Signature(layouts.sampled))``
+    activity : ``Out(layouts.group_activity) x groups``
     """
 
     steps: stream.Interface
@@ -64,6 +51,7 @@ class Sequencer(wiring.Component):
     stored: stream.Interface
     gathered: stream.Interface
     sampled: stream.Interface
+    activity: data.View
 
     def __init__(self, design: Design, layouts: Layouts):
         self.design, self.layouts = design, layouts
@@ -79,6 +67,7 @@ class Sequencer(wiring.Component):
             "stored": In(stream.Signature(layouts.group)),
             "gathered": In(stream.Signature(layouts.group)),
             "sampled": In(stream.Signature(layouts.sampled)),
+            "activity": Out(data.ArrayLayout(layouts.group_activity, design.chip.groups)),
         })
 
     def elaborate(self, platform):
@@ -100,6 +89,14 @@ class Sequencer(wiring.Component):
         for g in range(groups):
             self._advance(m, g)
         self._finish(m)
+        for g in range(groups):
+            activity = self.activity[g]
+            m.d.comb += [
+                activity.operation.eq(self.operation[g]),
+                activity.layer.eq(self.layer[g]),
+                activity.rows.eq(sum(row.valid for row in self.rows[g])),
+                activity.sampled.eq(sum(row.valid & row.sample for row in self.rows[g])),
+            ]
         return m
 
     def _of_group(self, group, signals: list):

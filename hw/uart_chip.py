@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from intaglio.hw.chip import Chip
 from intaglio.hw.config import Design
-from intaglio.hw.frames import STATUS, Deframer, Enframer, sizes_to_chip, sizes_to_host
+from intaglio.hw.frames import COUNTERS, STATUS, Deframer, Enframer, sizes_to_chip, sizes_to_host
 from intaglio.hw.images import Images
 from intaglio.hw.protocol import Kind, identity
 from intaglio.hw.uart import UARTReceiver, UARTTransmitter
@@ -18,8 +18,8 @@ class UARTChip(wiring.Component):
     """A chip whose host is at the other end of a UART; ``protocol`` says how they talk.
 
     An event waits until the one before has been framed, and the chip waits with it. A command is
-    held until the chip takes it. A status goes out when no event waits; queries that come before
-    it has gone are answered by the same.
+    held until the chip takes it. A status, or the counters, goes out when no event waits; queries
+    that come before it has gone are answered by what the last one asks for.
 
     Parameters
     ----------
@@ -90,7 +90,10 @@ class UARTChip(wiring.Component):
         """Events and statuses to the host; one that was begun is not given up for the other."""
         wanted = Signal()
         reporting = Signal()
+        counting = Signal()
+        counters = Signal(COUNTERS)
         status = Signal(STATUS)
+        report = Mux(counting, counters.as_value(), status.as_value())
         m.d.comb += [
             status.identity.eq(identity(self.design)),
             status.good.eq(deframer.good),
@@ -98,16 +101,18 @@ class UARTChip(wiring.Component):
             status.busy.eq(self.busy),
             status.signatures.eq(chip.signatures),
             enframer.i.valid.eq(reporting | chip.events.valid),
-            enframer.i.p.kind.eq(Mux(reporting, Kind.STATUS, Kind.EVENT)),
-            enframer.i.p.payload.eq(
-                Mux(reporting, status.as_value(), chip.events.payload.as_value())
+            enframer.i.p.kind.eq(
+                Mux(reporting, Mux(counting, Kind.COUNTERS, Kind.STATUS), Kind.EVENT)
             ),
+            enframer.i.p.payload.eq(Mux(reporting, report, chip.events.payload.as_value())),
             chip.events.ready.eq(enframer.i.ready & ~reporting),
         ]
         with m.If(reporting & enframer.i.ready):
             m.d.sync += [wanted.eq(0), reporting.eq(0)]
         with m.Elif(wanted & ~chip.events.valid):
             m.d.sync += reporting.eq(1)
+        with m.If(queried & ~reporting):
+            m.d.sync += [counting.eq(deframer.o.p.kind == Kind.COUNT), counters.eq(chip.counters)]
         with m.If(queried):
             m.d.sync += wanted.eq(1)
 

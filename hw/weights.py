@@ -1,11 +1,11 @@
 """Weight source: an etched ROM that gives the weight stream, and the decoding of its codes."""
 
-from amaranth import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
 
 from intaglio.hw import images
+from intaglio.hw.banks import choose_word
 from intaglio.hw.formats import ElementFormat
 from intaglio.hw.images import ETCHED
 from intaglio.hw.pipeline import SkidBuffer, copy, delay
@@ -53,7 +53,7 @@ class EtchedROM(wiring.Component):
     """Stream of the words of each job, from memories whose contents are etched.
 
     Gives one word per cycle, the first 3 cycles after its job was taken, 4 with several banks; a
-    job is taken when the one before has been read.
+    job is taken as the last word of the one before is read.
 
     Parameters
     ----------
@@ -103,7 +103,8 @@ class EtchedROM(wiring.Component):
             for n, (start, width) in enumerate(slices(self.word.size))
         ]
         enable = pieces[0].i.ready
-        m.d.comb += [self.jobs.ready.eq(~left.any()), next_address.eq(address)]
+        ending = enable & (left == 1)
+        m.d.comb += [self.jobs.ready.eq(~left.any() | ending), next_address.eq(address)]
         m.d.sync += address.eq(next_address)
         with m.If(enable & left.any()):
             m.d.comb += next_address.eq(address + 1)
@@ -137,11 +138,8 @@ class EtchedROM(wiring.Component):
             m.submodules[f"weights_{bank}_{n}"] = rom
             port = rom.read_port()
             m.d.comb += [port.addr.eq(address), port.en.eq(enable)]
-            words.append(delay(m, enable, port.data, 1, f"word_{bank}_{n}"))
-        latency, word = 2, words[0]
-        if len(words) > 1:
-            bank = delay(m, enable, address[ceil_log2(images.BANK) :], 2, f"bank_{n}")
-            latency, word = 3, delay(m, enable, Array(words)[bank], 1, f"word_{n}")
+            words.append(port.data)
+        word, latency = choose_word(m, enable, words, address, f"word_{n}")
         m.d.comb += [
             end.i.valid.eq(delay(m, enable, reading, latency, f"valid_{n}")),
             end.i.payload.eq(word),

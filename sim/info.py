@@ -26,8 +26,8 @@ def memory_bits(design: Design) -> dict[str, int]:
         "embedding": m.vocab * (m.dim * c.weights.bits + 8 * -(-m.dim // BLOCK)),
         "rope": design.context * m.head_dim * c.small_float.bits,
         "bias": m.layers * biased * c.small_float.bits if m.has_bias else 0,
-        "keys": design.cache_words * (elements + 2 * lane_exponents),
-        "values": design.cache_words * elements,
+        "keys": c.engines * design.cache_words * (elements + 2 * lane_exponents),
+        "values": c.engines * design.cache_words * elements,
         "activations": c.groups * c.rows * stored * (BLOCK * c.activations.bits + 8),
         "residual": c.groups * c.rows * m.dim * c.small_float.bits,
         "queries": c.groups * c.rows * design.lane_groups * query,
@@ -39,7 +39,7 @@ def describe(checkpoint: Checkpoint, design: Design) -> dict[str, Any]:
     """Everything worth knowing about a model in a chip, ready for JSON."""
     m, c = design.model, design.chip
     array = c.rows * c.outputs * c.depth
-    attention = 2 * design.q_lanes * m.head_dim
+    attention = 2 * c.engines * design.q_lanes * m.head_dim
     memories = memory_bits(design)
     return {
         "model": {
@@ -54,7 +54,10 @@ def describe(checkpoint: Checkpoint, design: Design) -> dict[str, Any]:
             "small_float": str(c.small_float),
         },
         "chip": {
-            **{k: getattr(c, k) for k in ("rows", "outputs", "depth", "groups", "window")},
+            **{
+                k: getattr(c, k)
+                for k in ("rows", "outputs", "depth", "groups", "engines", "window")
+            },
             **{k: getattr(design, k) for k in ("slots", "context", "kv_lanes")},
         },
         "multipliers": {"array": array, "attention": attention},

@@ -83,6 +83,9 @@ def chip_config(
     outputs: Annotated[int | None, typer.Option(help="Outputs of the array, N.")] = None,
     depth: Annotated[int | None, typer.Option(help="Products summed per output, D.")] = None,
     groups: Annotated[int | None, typer.Option(help="Groups of rows in flight.")] = None,
+    engines: Annotated[
+        int | None, typer.Option(help="Attention engines, each with its bank of the cache.")
+    ] = None,
     slots: Annotated[int | None, typer.Option(help="Sequences held.")] = None,
     context: Annotated[int | None, typer.Option(help="Positions held per sequence.")] = None,
     window: Annotated[int | None, typer.Option(help="Positions between rescalings.")] = None,
@@ -95,8 +98,8 @@ def chip_config(
         raise ConfigError(f"Unknown chip {chip!r}: choose one of {', '.join(CHIPS)}")
     formats = {"weights": weights, "activations": activations, "kv": kv}
     numbers = {
-        "rows": rows, "outputs": outputs, "depth": depth, "groups": groups, "slots": slots,
-        "context": context, "window": window, "kv_lanes": kv_lanes,
+        "rows": rows, "outputs": outputs, "depth": depth, "groups": groups, "engines": engines,
+        "slots": slots, "context": context, "window": window, "kv_lanes": kv_lanes,
     }  # fmt: skip
     given: dict[str, Any] = {k: element_format(v) for k, v in formats.items() if v is not None}
     given |= {k: v for k, v in numbers.items() if v is not None}

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <vector>
@@ -22,18 +23,38 @@ void append(std::vector<uint32_t>& words, const VlWide<N>& port, size_t) {
     for (size_t n = 0; n < N; n++) words.push_back(port[n]);
 }
 
+uint64_t take(std::vector<uint32_t>& kept, uint32_t* words) {
+    const uint64_t count = kept.size();
+    if (words != nullptr) {
+        std::copy(kept.begin(), kept.end(), words);
+        kept.clear();
+    }
+    return count;
+}
+
 struct Chip {
     VerilatedContext context;
     Vchip model{&context, "chip"};
     std::deque<uint64_t> commands, events;
-    std::vector<uint32_t> logits;
+    std::vector<uint32_t> logits, activity, changes;
     uint64_t cycles = 0;
+    bool recording = false;
 
     void clock() {
         model.clk = 1;
         model.eval();
         model.clk = 0;
         model.eval();
+    }
+
+    // Keep what everybody is doing in this cycle, if it is not what they did before.
+    void record() {
+        std::vector<uint32_t> now;
+        append(now, model.activity, ACTIVITY_BITS);
+        if (now == activity) return;
+        append(changes, cycles, 64);
+        changes.insert(changes.end(), now.begin(), now.end());
+        activity.swap(now);
     }
 
     // One cycle: what is transferred is what both sides show before the edge.
@@ -44,6 +65,7 @@ struct Chip {
         const bool taken = model.commands___05Fvalid && model.commands___05Fready;
         if (model.events___05Fvalid) events.push_back(model.events___05Fpayload);
         if (model.logits___05Fvalid) append(logits, model.logits___05Fpayload, LOGITS_BITS);
+        if (recording) record();
         clock();
         cycles++;
         if (taken) commands.pop_front();
@@ -90,12 +112,20 @@ uint64_t chip_event(Chip* chip) {
 uint64_t chip_cycles(const Chip* chip) { return chip->cycles; }
 
 // Words of logits that have passed since the last call; copied and forgotten if `words` is not null.
-uint64_t chip_logits(Chip* chip, uint32_t* words) {
-    const uint64_t count = chip->logits.size();
-    if (words != nullptr) {
-        for (uint64_t n = 0; n < count; n++) words[n] = chip->logits[n];
-        chip->logits.clear();
-    }
-    return count;
+uint64_t chip_logits(Chip* chip, uint32_t* words) { return take(chip->logits, words); }
+
+void chip_record(Chip* chip, int on) {
+    chip->recording = on;
+    chip->activity.clear();
+}
+
+// Words of recorded changes, each a cycle (64 bits) and the activity from there on; likewise.
+uint64_t chip_changes(Chip* chip, uint32_t* words) { return take(chip->changes, words); }
+
+// The chip's counters, one to a word.
+void chip_counters(const Chip* chip, uint32_t* words) {
+    std::vector<uint32_t> counters;
+    append(counters, chip->model.counters, COUNTER_BITS);
+    std::copy(counters.begin(), counters.end(), words);
 }
 }

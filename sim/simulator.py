@@ -16,6 +16,7 @@ from intaglio.golden.images import images
 from intaglio.hw.config import Design
 from intaglio.hw.images import Images
 from intaglio.hw.layouts import Layouts
+from intaglio.hw.protocol import Counter
 from intaglio.sim.cache import built, digest, run_tool, source_text, tool_versions, verilate
 from intaglio.sim.tools import ToolError, verilator_root
 from intaglio.sim.verilog import chip_text, memory_images
@@ -39,16 +40,16 @@ class Event:
     sampled: bool
 
 
-def _compile(folder: Path, logits_bits: int, report: Callable[[str], None]) -> None:
+def _compile(folder: Path, widths: dict[str, int], report: Callable[[str], None]) -> None:
     """Make ``libchip.so`` from ``chip.v``."""
     verilate(folder, "Vchip", ["--top-module", "chip", "chip.v"], report)
     root, shim = verilator_root(), Path(__file__).with_name("shim.cpp")
+    defines = [f"-D{name}={bits}" for name, bits in widths.items()]
     run_tool(
         [
             "g++", "-O2", "-fPIC", "-shared", "-Ibuild", f"-I{root / 'include'}",
-            f"-I{root / 'include' / 'vltstd'}", f"-DLOGITS_BITS={logits_bits}", "-o",
-            "build/libchip.so", str(shim), "build/Vchip__ALL.a", "build/libverilated.a",
-            "-lpthread",
+            f"-I{root / 'include' / 'vltstd'}", *defines, "-o", "build/libchip.so", str(shim),
+            "build/Vchip__ALL.a", "build/libverilated.a", "-lpthread",
         ],
         folder,
     )  # fmt: skip
@@ -57,7 +58,7 @@ def _compile(folder: Path, logits_bits: int, report: Callable[[str], None]) -> N
 
 
 def _library(
-    etched: Etched, logits_bits: int, report: Callable[[str], None], text: Text
+    etched: Etched, widths: dict[str, int], report: Callable[[str], None], text: Text
 ) -> tuple[Path, Path]:
     """The library of the design, and the folder with the images of the model."""
     contents = images(etched)
@@ -66,10 +67,14 @@ def _library(
     def make(folder: Path) -> None:
         report("generating the Verilog")
         (folder / "chip.v").write_text(text(etched.design, contents))
-        _compile(folder, logits_bits, report)
+        _compile(folder, widths, report)
 
     key = digest(design, source_text(Path(inspect.getfile(text))), *tool_versions())
     return built(key, "libchip.so", memory_images(etched.design, contents), make)
+
+
+def _pointer(words: np.ndarray):
+    return words.ctypes.data_as(ctypes.POINTER(ctypes.c_uint32))
 
 
 class SimulatedChip:
@@ -90,8 +95,12 @@ class SimulatedChip:
         self._layouts = Layouts(etched.design)
         chip = etched.design.chip
         pairs = 2 * chip.rows * chip.small_float.bits
-        self._logits_bits = pairs + 1 + self._layouts.group.width
-        library, contents = _library(etched, self._logits_bits, report, text)
+        self._widths = {
+            "LOGITS_BITS": pairs + 1 + self._layouts.group.width,
+            "ACTIVITY_BITS": self._layouts.activity.size,
+            "COUNTER_BITS": 32 * len(Counter),
+        }
+        library, contents = _library(etched, self._widths, report, text)
         try:
             self._lib = lib = ctypes.CDLL(str(library))
         except OSError as error:
@@ -101,7 +110,7 @@ class SimulatedChip:
             ) from None
         lib.chip_new.restype = ctypes.c_void_p
         lib.chip_event.restype = lib.chip_cycles.restype = ctypes.c_uint64
-        lib.chip_logits.restype = ctypes.c_uint64
+        lib.chip_logits.restype = lib.chip_changes.restype = ctypes.c_uint64
         self._chip = ctypes.c_void_p(lib.chip_new(os.fsencode(contents)))
         if not self._chip:
             raise ToolError(f"The memory images in {contents} cannot be read")
@@ -114,6 +123,33 @@ class SimulatedChip:
     def cycles(self) -> int:
         """Clock cycles since reset."""
         return self._lib.chip_cycles(self._chip)
+
+    @property
+    def counters(self) -> dict[Counter, int]:
+        """What the chip has counted; three cycles late."""
+        words = np.zeros(len(Counter), np.uint32)
+        self._lib.chip_counters(self._chip, _pointer(words))
+        return dict(zip(Counter, words.tolist(), strict=True))
+
+    def record(self, on: bool) -> None:
+        """Begin or end to record the chip's activity."""
+        self._lib.chip_record(self._chip, int(on))
+
+    def recorded(self) -> list[tuple[int, int]]:
+        """Cycles in which the activity changed since the last call, and its bits from there on."""
+        words = self._taken(self._lib.chip_changes)
+        size = 2 + max(-(-self._widths["ACTIVITY_BITS"] // 32), 1)
+        beats = [row.tobytes() for row in words.reshape(-1, size)]
+        return [
+            (int.from_bytes(beat[:8], "little"), int.from_bytes(beat[8:], "little"))
+            for beat in beats
+        ]
+
+    def _taken(self, give: Callable) -> np.ndarray:
+        """All words that a function of the library has kept."""
+        words = np.zeros(give(self._chip, None), np.uint32)
+        give(self._chip, _pointer(words))
+        return words
 
     def command(
         self, slot: int, position: int, token: int, sample: bool, last: bool = True
@@ -131,6 +167,10 @@ class SimulatedChip:
         event = self._layouts.event.from_bits(self._lib.chip_event(self._chip))
         return Event(event.slot, event.position, event.token, bool(event.sampled))
 
+    def wait(self, cycles: int) -> None:
+        """Let cycles pass while no event is due."""
+        self._lib.chip_run(self._chip, ctypes.c_uint64(cycles))
+
     def feed(self, slot: int, position: int, token: int, sample: bool) -> int | None:
         """One token through the model, alone in its step; the next token if `sample`."""
         self.command(slot, position, token, sample)
@@ -140,9 +180,8 @@ class SimulatedChip:
     def logits(self) -> np.ndarray:
         """Logits (steps with a head, rows, vocab) that were computed since the last call."""
         fmt, rows = self.design.chip.small_float, self.design.chip.rows
-        words = np.zeros(self._lib.chip_logits(self._chip, None), np.uint32)
-        self._lib.chip_logits(self._chip, words.ctypes.data_as(ctypes.POINTER(ctypes.c_uint32)))
-        beats = words.reshape(-1, -(-self._logits_bits // 32))
+        words = self._taken(self._lib.chip_logits)
+        beats = words.reshape(-1, -(-self._widths["LOGITS_BITS"] // 32))
         bits = np.unpackbits(beats.view(np.uint8), axis=1, bitorder="little")
         bits = bits[:, : 2 * rows * fmt.bits].reshape(len(beats), rows, 2, fmt.bits)
         codes = (bits.astype(np.int64) << np.arange(fmt.bits)).sum(axis=-1)

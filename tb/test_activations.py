@@ -105,6 +105,7 @@ def test_store(depth, simulator, tmp_path):
                         "elements": vectors[group, region, lanes, part].tolist(),
                         "exponents": exponents[group, region, lanes, word // words].tolist(),
                         "done": int(last),
+                        "end": int(last),
                     })  # fmt: skip
     # Each group has two vectors.
     done = {f"done__{group}": [group] * 2 for group in range(GROUPS)}
@@ -132,3 +133,63 @@ def test_store(depth, simulator, tmp_path):
     unit = ReadAfterWrites(store, len(writes[0]) + len(writes[1]))
     inputs = {"writes__0": writes[0], "writes__1": writes[1], "jobs": jobs}
     check(unit, inputs, {"o": slices, **done}, simulator, tmp_path)
+
+
+class ReadAfterDone(wiring.Component):
+    """The store, each job as soon as its vector may be read; vectors and jobs in one order."""
+
+    def __init__(self, store: ActivationStore):
+        self.store = store
+        members = {name: store.signature.members[name] for name in ("jobs", "o")}
+        super().__init__({"writes": store.signature.members["writes"], **members})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.store = store = self.store
+        for outer, inner in zip(self.writes, store.writes, strict=True):
+            connect(m, flipped(outer), inner)
+        connect(m, store.o, flipped(self.o))
+        readable = Signal(8)
+        begins = store.jobs.valid & store.jobs.ready
+        m.d.comb += [
+            store.done.ready.eq(1),
+            store.jobs.payload.eq(self.jobs.payload),
+            store.jobs.valid.eq(self.jobs.valid & (readable != 0)),
+            self.jobs.ready.eq(store.jobs.ready & (readable != 0)),
+        ]
+        m.d.sync += readable.eq(readable + store.done.valid - begins)
+        return m
+
+
+@ON_BOTH
+def test_announced_vectors(simulator, tmp_path):
+    """A vector that is announced before its end is read as its slices come."""
+    rng = np.random.default_rng(1)
+    depth, words = 4, 8
+    layouts = Layouts(random_etched(ChipConfig(rows=ROWS, groups=GROUPS), dim=64, hidden=96).design)
+    writes, jobs, slices = [], [], []
+    for n in range(2 * GROUPS):  # each once: none is written anew while it is read
+        group, region = n % GROUPS, n % 2
+        blocks = 2 + region
+        count = blocks * words
+        announced = rng.integers(0, count)
+        vector = rng.integers(-31, 32, (count, ROWS, depth)).tolist()
+        exponents = rng.integers(0, 256, (blocks, ROWS)).tolist()
+        writes += [
+            {"group": group, "region": region, "word": w, "rows": 3, "elements": vector[w],
+             "exponents": exponents[w // words], "done": int(w == announced),
+             "end": int(w == count - 1)}
+            for w in range(count)
+        ]  # fmt: skip
+        jobs.append({"group": group, "region": region, "blocks": blocks, "tiles": 2})
+        slices += [
+            {"elements": vector[w], "exponents": exponents[w // words], "first": int(w < words),
+             "last": int(w >= count - words)}
+            for w in [*range(count)] * 2
+        ]  # fmt: skip
+    store = ActivationStore(
+        rows=ROWS, groups=GROUPS, depth=depth, bits=BITS, residual_words=2 * words,
+        inner_words=3 * words, word=index(64), job=layouts.feed_job,
+    )  # fmt: skip
+    inputs = {"writes__0": writes, "writes__1": [], "jobs": jobs}
+    check(ReadAfterDone(store), inputs, {"o": slices}, simulator, tmp_path)

@@ -141,6 +141,7 @@ class GoldenAttend:
                 "elements": [elements] * chip.rows,
                 "exponents": [int(exponents[word * chip.depth // 32])] * chip.rows,
                 "done": int(last and word == len(slices) - 1),
+                "end": int(word == len(slices) - 1),
             }
             for word, elements in enumerate(slices)
         ]
@@ -170,6 +171,7 @@ def attend_unit(design: Design) -> Attend:
         "elements": data.ArrayLayout(elements, chip.rows),
         "exponents": data.ArrayLayout(8, chip.rows),
         "done": 1,
+        "end": 1,
     })
     return Attend(design, layouts, shape, queries=queries, write=write)
 

@@ -135,13 +135,17 @@ class GoldenDrain:
         return words.reshape(self.rows, -1), cached.ravel()
 
     def _leave(self, mode: DrainMode, group: int, pairs: list, cached, block: int) -> None:
+        # The last block of 16 pairs is announced with its first slice.
+        last_block = (len(pairs) - 1) // 16 * 16
+        announced = min(last_block + self.design.chip.depth // 2, len(pairs)) - 1
         for n, p in enumerate(pairs):
             end = n == len(pairs) - 1
             self.ports["o"].append({
                 "pairs": p,
                 "last": int(end or n % (block // 2) == block // 2 - 1),
                 "tag": {
-                    "mode": mode.value, "group": group, "cached": int(cached[n]), "end": int(end)
+                    "mode": mode.value, "group": group, "cached": int(cached[n]),
+                    "announce": int(n == announced), "end": int(end),
                 },
             })  # fmt: skip
 

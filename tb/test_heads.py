@@ -77,7 +77,8 @@ def words(design: Design, job: dict, elements: np.ndarray, exponents: np.ndarray
     for lane_group in range(design.lane_groups):
         for row, place in enumerate(job["rows"]):
             if place["valid"]:
-                page = place["slot"] * design.model.layers + job["layer"]
+                of_engine, engine = divmod(place["slot"], design.chip.engines)
+                page = of_engine * design.model.layers + job["layer"]
                 page = page * design.lane_groups + lane_group
                 of_row, codes = elements[row, lane_group], exponents[row, lane_group]
                 query = {"elements": of_row[:q].tolist(), "exponents": codes[:q].tolist()}
@@ -87,8 +88,15 @@ def words(design: Design, job: dict, elements: np.ndarray, exponents: np.ndarray
                     "value_exponents": codes[k:].tolist(),
                 }
                 yield (
-                    {"group": job["group"], "row": row, "lane_group": lane_group, "query": query},
                     {
+                        "engine": engine,
+                        "group": job["group"],
+                        "row": row,
+                        "lane_group": lane_group,
+                        "query": query,
+                    },
+                    {
+                        "engine": engine,
                         "address": page * design.context + place["position"],
                         "keys": keys,
                         "values": of_row[k:].tolist(),
@@ -100,7 +108,10 @@ def words(design: Design, job: dict, elements: np.ndarray, exponents: np.ndarray
 @pytest.mark.parametrize(
     ("chip", "shape"),
     [
-        (ChipConfig(rows=3, groups=2, kv=mxint(6), kv_lanes=1, slots=5), {"head_dim": 12}),
+        (
+            ChipConfig(rows=3, groups=2, engines=2, kv=mxint(6), kv_lanes=1, slots=5),
+            {"head_dim": 12},
+        ),
         (ChipConfig(activations=mxint(6), slots=2), {}),
     ],
     ids=["3 rows, 2 lane groups", "1 row"],

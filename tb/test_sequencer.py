@@ -133,7 +133,8 @@ class Units:
 
     def run(self, steps: int, cycles: int) -> None:
         """Play until all steps are finished; fail if that takes more than `cycles`."""
-        ports = {name: getattr(self.sequencer, name) for name in self.sequencer.signature.members}
+        members = self.sequencer.signature.members
+        ports = {name: getattr(self.sequencer, name) for name in members if name != "activity"}
         into = ("steps", "stored", "gathered", "sampled")
         out = [name for name in ports if name not in into]
         watched = [ports[name].ready for name in into] + [ports[name].valid for name in out]

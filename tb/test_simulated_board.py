@@ -15,7 +15,9 @@ from intaglio.golden.chip import GoldenChip
 from intaglio.golden.etch import etch
 from intaglio.golden.load import DEFAULT_MODEL
 from intaglio.hw.config import CHIPS, Design
+from intaglio.hw.protocol import Counter
 from intaglio.sim import cli
+from intaglio.sim.usage import difference
 from intaglio.tb.models import random_checkpoint
 
 CHIP = "tiny"
@@ -70,6 +72,19 @@ def test_hosts_come_and_go(board):
     for first in (5, 7):
         with connect(data, port) as chip:
             assert chip.feed(0, 0, first, True) == golden.feed(0, 0, first, True)
+
+
+def test_counters_over_the_link(board):
+    data, port = board
+    model, design = ETCHED.design.model, ETCHED.design
+    with connect(data, port) as chip:
+        before = chip.counters
+        for position in range(5):
+            chip.feed(0, position, 3, True)
+        counted = difference(before, chip.counters)
+    assert counted[Counter.TOKENS] == counted[Counter.HEAD] == 5
+    assert counted[Counter.KEYS] == model.layers * design.lane_groups * sum(range(1, 6))
+    assert counted[Counter.WORDS] == 5 * design.weight_words < counted[Counter.CYCLES]
 
 
 def test_noise_does_no_harm(board):
