@@ -19,8 +19,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from intaglio.fpga.boards import Board, model_of
 from intaglio.fpga.boards import board as board_named
-from intaglio.fpga.boards import model_of
 from intaglio.fpga.cli import Link, connect, register
 from intaglio.golden.checkpoint import CheckpointError
 from intaglio.golden.etch import Etched, etch
@@ -30,6 +30,7 @@ from intaglio.hw.formats import ConfigError
 from intaglio.sim import compare as comparison
 from intaglio.sim import doctor as tools
 from intaglio.sim import info as information
+from intaglio.sim import performance
 from intaglio.sim.generate import Chip, Generation, generate, prompt_tokens, tokenizer_of
 from intaglio.sim.options import (
     AnyBoardOption,
@@ -241,6 +242,74 @@ def compare(
         Console().print(comparison.as_table(checkpoint.name, rows))
 
 
+class Cells(StrEnum):
+    """What a chip is made of."""
+
+    cmos = "cmos"
+    ecp5 = "ecp5"
+    ice40 = "ice40"
+
+
+def cells_of(cells: Cells | None, board: Board | None, curve: Path | None) -> str:
+    """What to map to; raises :exc:`ConfigError` if it does not fit the other options."""
+    family = str(cells or (board.device.family if board else Cells.cmos))
+    if board is not None and family != board.device.family:
+        raise ConfigError(f"The {board.title} is made of {board.device.family}, not {family}")
+    if curve is not None and family != Cells.cmos:
+        raise ConfigError(f"--curve counts transistors: it needs --cells cmos, not {family}")
+    return family
+
+
+@app.command()
+@with_chip
+def area(
+    chip: ChipConfig,
+    model: ModelArgument = None,
+    cells: Annotated[
+        Cells | None, typer.Option(help="Cells to map to: the board's, or cmos if left out.")
+    ] = None,
+    board: AnyBoardOption = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the units by their size: an .svg or .png.")
+    ] = None,
+    curve: Annotated[
+        Path | None,
+        typer.Option(help="Draw the share that multiplies, for arrays up to the chip's."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Count the cells or transistors of each unit, and the share that multiplies (needs Yosys)."""
+    from intaglio.sim import area as areas
+    from intaglio.sim import picture as drawing
+
+    target = None if board is None else board_named(board)
+    family = cells_of(cells, target, curve)
+    for path in (picture, curve):
+        if path is not None:
+            drawing.require(path)
+    checkpoint = load(model if target is None else model or model_of(target))
+    with stages("counting") as show:
+        found = areas.measure(checkpoint, chip, family, show, target)
+        points = list(areas.curve(checkpoint, chip, show)) if curve is not None else []
+    array = f"{chip.rows} x {chip.outputs} x {chip.depth}"
+    title = f"{checkpoint.name}, array of {array}, in {family} by {found.tool}"
+    if picture is not None:
+        drawing.draw_map(title, found, picture)
+    if curve is not None:
+        drawing.draw_curve(title, points, curve)
+    if as_json:
+        described = {"name": checkpoint.name, "cells": family, **areas.describe(found)}
+        described["curve"] = {n: areas.describe(point) for n, point in points}
+        print(json.dumps(described))
+        return
+    Console().print(areas.as_table(title, found))
+    if family == Cells.cmos:
+        Console().print(areas.memories_table(found))
+        print(areas.summary(found))
+    if target is not None:
+        print(areas.against(found, target.device))
+
+
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Look for every program that is needed, and say what to do about what is missing."""
@@ -254,6 +323,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 register(app)
+performance.register(app)
 
 
 def main() -> None:

@@ -9,7 +9,9 @@ from intaglio.sim import cli
 LONGEST = (
     "test_netlist",
     "test_stories",
+    "test_shared_part",
     "test_story_model",
+    "test_prediction",
     "ulx3s-85f",
     "icebreaker",
     "test_rows_and_groups",
