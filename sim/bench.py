@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -162,12 +163,18 @@ def contexts_of(design: Design, given: str | None) -> list[int]:
 
 def as_table(title: str, points: list[Point], mhz: float) -> Table:
     """A table for the terminal."""
-    table = Table(title=Text(title), title_justify="left")
-    for name in (
-        "load", "sequences", "context", "cycles per token", "estimated",
-        f"tokens/s at {mhz:g} MHz", "first token", "array used", "attention used", "most lost to",
-    ):  # fmt: skip
-        table.add_column(name, justify="left" if name in ("load", "most lost to") else "right")
+    title = f"{title}: cycles per token, the model's error, tokens/s at {mhz:g} MHz"
+    table = Table(
+        title=Text(title),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("load", no_wrap=True)
+    for name in ("seqs", "at", "cycles", "model", "tokens/s", "first", "array", "attn"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("lost to", no_wrap=True)
     for p in points:
         array = p.usage.array
         cause = max(array.lost, key=lambda name: array.lost[name])
@@ -176,6 +183,6 @@ def as_table(title: str, points: list[Point], mhz: float) -> Table:
             f"{p.estimated / p.cycles_per_token - 1:+.1%}",
             f"{mhz * 1e6 / p.cycles_per_token:,.0f}", f"{p.first_token_cycles:,}",
             f"{array.utilisation:.1%}", f"{p.usage.attention.utilisation:.1%}",
-            f"{cause} {array.lost[cause] / array.offered:.1%}",
+            f"{cause.removeprefix('waiting for ')} {array.lost[cause] / array.offered:.1%}",
         )  # fmt: skip
     return table

@@ -52,8 +52,8 @@ class Estimate:
     """What is expected of a chip under a load."""
 
     cycles_per_token: float
-    cycles: float
-    """Of the whole load."""
+    first_token: float
+    """Cycles from a prompt's first token, or the token before, to the token that is sampled."""
     array: float
     """Share of cycles in which the array takes a word."""
     useful: float
@@ -312,14 +312,16 @@ class Play:
         return last
 
 
-def _used(play: Play, cycles: float, tokens: int, before: tuple[int, int, int]) -> Estimate:
+def _used(
+    play: Play, cycles: float, tokens: int, steps: int, before: tuple[int, int, int]
+) -> Estimate:
     """An estimate from what was played since there were so many words, products and keys."""
     chip = play.design.chip
     words, products, keys = before
     multipliers = chip.rows * chip.outputs * chip.depth
     return Estimate(
         cycles_per_token=cycles / tokens,
-        cycles=cycles,
+        first_token=cycles / steps,
         array=(play.words - words) / cycles,
         useful=(play.products - products) / (multipliers * cycles),
         attention=(play.keys - keys) / (chip.engines * cycles),
@@ -351,7 +353,7 @@ def estimate_decode(design: Design, sequences: int, positions: int, steps: int =
             play.turn()
         cycles = ended[-1] - ended[-1 - steps]
         if abs(cycles - lasted[-1]) <= cycles / 1000 or len(lasted) == MOST_STRETCHES:
-            return _used(play, cycles, steps * sequences, before)
+            return _used(play, cycles, steps * sequences, steps, before)
         lasted.append(cycles)
 
 
@@ -365,7 +367,7 @@ def estimate_prompt(design: Design, length: int, others: int, positions: int) ->
     while prompt.tokens < length:
         play.turn()
     tokens = prompt.tokens + sum(load.tokens for load in running)
-    return _used(play, prompt.ended[-1], tokens, (0, 0, 0))
+    return _used(play, prompt.ended[-1], tokens, 1, (0, 0, 0))
 
 
 def roof(design: Design, sequences: int, positions: int) -> float:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -35,6 +36,7 @@ class Prediction:
             "cycles_per_token": round(e.cycles_per_token, 1),
             "tokens_per_second": round(mhz * 1e6 / e.cycles_per_token, 1),
             "roof_cycles_per_token": self.roof and round(self.roof, 1),
+            "first_token_cycles": round(e.first_token),
             "array_utilisation": round(e.useful, 4),
             "attention_utilisation": round(e.attention, 4),
         }
@@ -75,17 +77,22 @@ def terms_table(name: str, design: Design) -> Table:
 
 def as_table(points: list[Prediction], mhz: float) -> Table:
     """A table for the terminal."""
-    table = Table(title=Text("what they add up to"), title_justify="left")
-    for name in (
-        "load", "sequences", "context", "cycles per token", "no engine can do less",
-        f"tokens/s at {mhz:g} MHz", "array used", "attention used",
-    ):  # fmt: skip
-        table.add_column(name, justify="left" if name == "load" else "right")
+    title = f"cycles per token; what no engine can go below; tokens/s at {mhz:g} MHz"
+    table = Table(
+        title=Text(title),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("load", no_wrap=True)
+    for name in ("seqs", "at", "cycles", "roof", "tokens/s", "first", "array", "attn"):
+        table.add_column(name, justify="right", no_wrap=True)
     for p in points:
         e = p.expected
         table.add_row(
             p.kind, str(p.sequences), str(p.context), f"{e.cycles_per_token:,.1f}",
             f"{p.roof:,.1f}" if p.roof else "", f"{mhz * 1e6 / e.cycles_per_token:,.0f}",
-            f"{e.useful:.1%}", f"{e.attention:.1%}",
+            f"{e.first_token:,.0f}", f"{e.useful:.1%}", f"{e.attention:.1%}",
         )  # fmt: skip
     return table
