@@ -183,6 +183,6 @@ def as_table(title: str, points: list[Point], mhz: float) -> Table:
             f"{p.estimated / p.cycles_per_token - 1:+.1%}",
             f"{mhz * 1e6 / p.cycles_per_token:,.0f}", f"{p.first_token_cycles:,}",
             f"{array.utilisation:.1%}", f"{p.usage.attention.utilisation:.1%}",
-            f"{cause.removeprefix('waiting for ')} {array.lost[cause] / array.offered:.1%}",
+            cause.removeprefix("waiting for "),
         )  # fmt: skip
     return table
