@@ -24,4 +24,5 @@ def ice40_netlist(design: Design, contents: Images) -> str:
         script = "read_verilog rtl.v; synth_ice40 -dsp -top chip; write_verilog -noattr netlist.v"
         run(find("yosys"), ["-q", "-p", script], folder)
         netlist = (folder / "netlist.v").read_text()
-    return cell_models(netlist) + netlist
+    # Bits of a port are made of others of its bits, which Verilator takes for a loop.
+    return "/* verilator lint_off UNOPTFLAT */\n" + cell_models(netlist) + netlist
