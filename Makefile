@@ -5,13 +5,12 @@ BIN := .venv/bin
 PARTS := hw golden sim tb fpga
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check icarus long boards clean
+.PHONY: help run test check icarus boards clean
 
 help:
 	@echo "make run    a story out of the simulated chip"
 	@echo "make test   lint, types, and all tests"
 	@echo "make check  lint and types alone"
-	@echo "make long   the tests that are too long for every day"
 	@echo "make boards bitstreams for every board (hours), and the README's table of them"
 	@echo "make clean  forget .venv and build"
 
@@ -53,9 +52,6 @@ icarus:
 
 test: check icarus
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
-
-long: .venv/dev icarus
-	$(BIN)/pytest -m long
 
 boards: .venv/dev
 	$(BIN)/python -m intaglio.fpga.results $(BOARD)
