@@ -15,7 +15,8 @@ from intaglio.tb.models import random_etched
 
 UNITS = (
     "host", "sequencer", "embed", "weights", "activations", "array", "accumulate", "drain",
-    "block_exponent", "quantiser", "norm", "heads", "cache", "attend", "sampler",
+    "block_exponent", "quantiser", "norm", "heads", "engines.cache_0", "engines.attend_0",
+    "sampler",
 )  # fmt: skip
 
 
