@@ -52,7 +52,9 @@ opt_clean
 
 def fpga_script(family: str, options: str = "", after_read: str = "") -> str:
     """Script for ``ecp5`` or ``ice40``; `options` and `after_read` are a board's."""
-    return f"{after_read}\nsynth_{family} -noflatten -top chip {options}\n"
+    # A module's netlist comes back from ABC with names of its own, which may be those of wires.
+    synth = f"synth_{family} -noflatten -top chip {options}"
+    return f"{after_read}\n{synth} -run begin:map_luts\nrename -hide w:*\n{synth} -run map_luts:\n"
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,65 @@ class Netlist:
     """Those that were kept whole; in an FPGA's cells there are none."""
 
 
-def _cells(text: str) -> dict[str, dict[str, int]]:
+def _merge_alike(text: str) -> tuple[str, dict[str, str]]:
+    """A design in RTLIL without the modules that are another but for numbers in their names.
+
+    With the one that stands for each, by its name; a copy of a unit is then mapped only once.
+    """
+    modules = {
+        name: (head, body)
+        for head, name, body in re.findall(
+            r"^((?:attribute [^\n]*\n)*module \\(\S+)\n)(.*?^end\n)", text, re.M | re.S
+        )
+    }
+    renumbered: dict[str, dict[str, str]] = {}
+    first: dict[str, str] = {}
+    stands_for: dict[str, str] = {}
+    merged = []
+
+    def renumber(name: str, part: str) -> str:
+        known = renumbered.setdefault(name, {})
+
+        def new(found: re.Match[str]) -> str:
+            cell, old = found[1], found[0]
+            return cell or known.setdefault(old, f"@{len(known)}")
+
+        return re.sub(r"(^  cell \S+ \S+)|(?<=\w)\$\d+", new, part, flags=re.M)
+
+    def instance(cell: re.Match[str]) -> str:
+        name, rest = cell.groups()
+        if name not in modules:
+            return cell[0]
+        merge(name)
+        ports = re.sub(
+            r"(?<=^    connect \\)\S+", lambda port: renumber(name, port[0]), rest, flags=re.M
+        )
+        return f"  cell \\{stands_for[name]} {ports}"
+
+    def merge(name: str) -> None:
+        if name not in stands_for:
+            head, body = modules[name]
+            body = re.sub(r"^  cell \\(\S+) (.*?^  end)", instance, body, flags=re.M | re.S)
+            body = renumber(name, body)
+            stands_for[name] = first.setdefault(body, name)
+            if stands_for[name] == name:
+                merged.append(head + body)
+
+    merge("chip")
+    return "\n".join(merged), stands_for
+
+
+def _used(stands_for: dict[str, str], instances: set[str]) -> dict[str, str]:
+    """`stands_for` without modules whose results nobody needs, by what stands in which module."""
+    used = {}
+    for name in sorted(stands_for):
+        parent, _, instance = name.rpartition(".")
+        if not parent or (parent in used and f"{used[parent]}/{instance}" in instances):
+            used[name] = stands_for[name]
+    return used
+
+
+def _cells(text: str, stands_for: dict[str, str]) -> dict[str, dict[str, int]]:
     """Cells by module, of the output of ``stat -json``."""
     known = json.loads(text)
     modules = {name.removeprefix("\\"): module for name, module in known["modules"].items()}
@@ -92,21 +152,31 @@ def _cells(text: str) -> dict[str, dict[str, int]]:
         kinds = counted["num_cells_by_type"].items()
         return {kind: n for kind, n in kinds if kind not in modules and kind != "$mem_v2"}
 
-    by_module = {name: cells(module) for name, module in modules.items()}
+    by_module = {
+        name + part: cells(modules[one + part])
+        for name, one in stands_for.items()
+        for part in ("", MULTIPLY)
+        if one + part in modules
+    }
     assert sum(map(Counter, by_module.values()), Counter()) == cells(known["design"]), (
-        "every module stands once in the design"
+        "every module of the design is there"
     )
     return by_module
 
 
-def _memories(text: str) -> list[Memory]:
+def _memories(text: str, stands_for: dict[str, str]) -> list[Memory]:
     """Memories, of the output of ``dump``."""
     memories = []
     for module, cells in re.findall(r"^module \\(\S+)\n(.*?)^end", text, re.M | re.S):
         for name, cell in re.findall(r"^  cell \$mem_v2 (\S+)\n(.*?)^  end", cells, re.M | re.S):
             parameters = dict(re.findall(r"parameter \\(SIZE|WIDTH|WR_PORTS) (\d+)$", cell, re.M))
             words, width, writers = (int(parameters[k]) for k in ("SIZE", "WIDTH", "WR_PORTS"))
-            memories.append(Memory(module, name.removeprefix("\\"), words, width, writers > 0))
+            name = name.removeprefix("\\")
+            memories += [
+                Memory(copy, name, words, width, writers > 0)
+                for copy, one in stands_for.items()
+                if one == module
+            ]
     return memories
 
 
@@ -121,16 +191,20 @@ def synthesise(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         show("generating the RTL: minutes for a large array")
-        (folder / "chip.il").write_text(rtlil.convert(component, name="chip", emit_src=False))
+        text, stands_for = _merge_alike(rtlil.convert(component, name="chip", emit_src=False))
+        (folder / "chip.il").write_text(text)
         (folder / "chip.ys").write_text(
             # A module whose results nobody needs is no longer part of the hierarchy.
             f"read_rtlil chip.il\n{script}\nhierarchy -top chip\ntee -q -o cells.json stat -json\n"
+            "tee -q -o instances.txt select -list t:chip.*\n"
         )
         show(f"mapping it to cells: {yosys}; minutes to an hour, once for each design")
         run(yosys, ["-q", "-s", "chip.ys"], folder)
+        used = _used(stands_for, set((folder / "instances.txt").read_text().split()))
         dumped = folder / "memories.txt"
-        memories = _memories(dumped.read_text()) if dumped.exists() else []
-        return Netlist(str(yosys), _cells((folder / "cells.json").read_text()), memories)
+        memories = _memories(dumped.read_text(), used) if dumped.exists() else []
+        cells = _cells((folder / "cells.json").read_text(), used)
+        return Netlist(str(yosys), cells, memories)
 
 
 def chip_netlist(etched: Etched, script: str, show: Callable[[str], None]) -> Netlist:
