@@ -146,8 +146,8 @@ SOFT_TABLES = "proc; booth *.table *.exp2_* *.even *.odd"
 LEDS = {name: ("led", number, "") for number, name in enumerate(("alive", "busy", "dropped"))}
 """The first three of a row."""
 
-LARGE = ChipConfig(groups=2, kv_lanes=1, context=128)
-"""For 156 multipliers."""
+LARGE = ChipConfig(groups=3, kv_lanes=1, context=100)
+"""For 156 multipliers and 208 block RAMs: a fourth group, or 128 positions, need more of these."""
 SMALL = ChipConfig(
     outputs=4, depth=4, kv_lanes=1, window=16, context=128, small_float=FloatFormat(8, 10)
 )
@@ -163,8 +163,7 @@ BOARDS = {
             title="ULX3S with LFE5U-85F",
             platform="amaranth_boards.ulx3s:ULX3S_85F_Platform",
             device=LFE5U_85F,
-            pll=ECP5PLL(25_000_000, 1, 2, 12),
-            baud=2_000_000,
+            pll=ECP5PLL(25_000_000, 5, 12, 10),
             usb=FT231X,
             leds=LEDS,
             programmer=("--board", "ulx3s"),

@@ -1,4 +1,4 @@
-// Models of the vendor's primitives that stand between a board's pins and its core.
+// Models of the vendor's primitives that a board's top is made of.
 
 // ECP5: buffers of the pins, the PLL, and the gate of a clock, which opens while the clock is low.
 // The clock of the simulation is that of the chip.
@@ -40,6 +40,41 @@ module DCCA(input CLKI, CE, output CLKO);
   reg open = 0;
   always @(negedge CLKI) open <= CE;
   assign CLKO = CLKI & open;
+endmodule
+
+// A multiplier whose factors and product are registered, as in hw/product.py.
+module MULT18X18D #(
+  parameter REG_INPUTA_CLK = "", parameter REG_INPUTA_CE = "", parameter REG_INPUTA_RST = "",
+  parameter REG_INPUTB_CLK = "", parameter REG_INPUTB_CE = "", parameter REG_INPUTB_RST = "",
+  parameter REG_OUTPUT_CLK = "", parameter REG_OUTPUT_CE = "", parameter REG_OUTPUT_RST = "",
+  parameter RESETMODE = ""
+) (
+  input
+  A17, A16, A15, A14, A13, A12, A11, A10, A9,
+  A8, A7, A6, A5, A4, A3, A2, A1, A0,
+  input
+  B17, B16, B15, B14, B13, B12, B11, B10, B9,
+  B8, B7, B6, B5, B4, B3, B2, B1, B0,
+  input SIGNEDA, SIGNEDB, SOURCEA, SOURCEB, CLK0, CE0, RST0,
+  output
+  P35, P34, P33, P32, P31, P30, P29, P28, P27,
+  P26, P25, P24, P23, P22, P21, P20, P19, P18,
+  P17, P16, P15, P14, P13, P12, P11, P10, P9,
+  P8, P7, P6, P5, P4, P3, P2, P1, P0
+);
+  reg signed [17:0] a = 0, b = 0;
+  reg signed [35:0] p = 0;
+  assign {P35, P34, P33, P32, P31, P30, P29, P28, P27,
+    P26, P25, P24, P23, P22, P21, P20, P19, P18,
+    P17, P16, P15, P14, P13, P12, P11, P10, P9,
+    P8, P7, P6, P5, P4, P3, P2, P1, P0} = p;
+  always @(posedge CLK0) if (CE0) begin
+    a <= {A17, A16, A15, A14, A13, A12, A11, A10, A9,
+      A8, A7, A6, A5, A4, A3, A2, A1, A0};
+    b <= {B17, B16, B15, B14, B13, B12, B11, B10, B9,
+      B8, B7, B6, B5, B4, B3, B2, B1, B0};
+    p <= a * b;
+  end
 endmodule
 
 // iCE40: the cell of a pin, as input (PIN_TYPE 000001) or output (101001), and the PLL.

@@ -1,15 +1,19 @@
 """The matmul array: `rows` x `outputs` x `depth` multipliers."""
 
-from amaranth import Cat, Module, Mux, Signal, Value, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from intaglio.hw.formats import BLOCK
 from intaglio.hw.pipeline import copy, delay, sum_tree
+from intaglio.hw.product import LATENCY, product
 
 COLUMNS = 4
 """Outputs that share registers for what the array broadcasts."""
+
+FLAGS = data.StructLayout({"valid": 1, "start": 1, "end": 1})
+"""Whether there is a word, and whether it is the first or the last of its block."""
 
 __all__ = ["MatmulArray", "exponents_per_word", "sums_layout"]
 
@@ -34,7 +38,7 @@ class MatmulArray(wiring.Component):
     """Exact sums of the products of each block; equals ``golden.matmul.matmul_array``.
 
     Each cycle one weight word (`outputs` x `depth` elements) meets `depth` activation elements of
-    each row. After ``32 / depth`` words a block is complete and its sums leave at `o`, 3 +
+    each row. After ``32 / depth`` words a block is complete and its sums leave at `o`, 4 +
     log2(depth) cycles after the last word, while the next block is being summed. Both inputs stall
     for each other.
 
@@ -65,7 +69,6 @@ class MatmulArray(wiring.Component):
     ):
         self.rows, self.outputs, self.depth = rows, outputs, depth
         self.sum_bits = weight_bits + activation_bits + BLOCK.bit_length() - 2
-        self.product_bits = weight_bits + activation_bits - 1  # the most negative code is not used
         weight = data.ArrayLayout(signed(weight_bits), depth)
         slice_layout = data.ArrayLayout(signed(activation_bits), depth)
         super().__init__({
@@ -90,28 +93,11 @@ class MatmulArray(wiring.Component):
             "o": Out(stream.Signature(sums_layout(rows, outputs, self.sum_bits))),
         })
 
-    def _multiply_accumulate(self, m: Module, name: str, x, w, enable, valid, start) -> Value:
-        """Products, their sum over the depth, and the sum over a block, registered."""
-        products = [
-            Signal(signed(self.product_bits), name=f"product_{name}_{d}") for d in range(self.depth)
-        ]
-        with m.If(enable):
-            m.d.sync += [p.eq(x[d] * w[d]) for d, p in enumerate(products)]
-        depth_sum = sum_tree(m, enable, products, f"depth_sum_{name}")
-        block_sum = Signal(signed(self.sum_bits), name=f"block_sum_{name}")
-        total = Signal(signed(self.sum_bits), name=f"total_{name}")
-        m.d.comb += total.eq(Mux(start, 0, block_sum) + depth_sum)
-        with m.If(enable & valid):
-            m.d.sync += block_sum.eq(total)
-        return total
-
     def elaborate(self, platform):
         m = Module()
         words = BLOCK // self.depth
         control = data.StructLayout({
-            "valid": 1,
-            "start": 1,
-            "end": 1,
+            "flags": FLAGS,
             "first": 1,
             "last": 1,
             "row_exponents": data.ArrayLayout(8, self.rows),
@@ -124,20 +110,20 @@ class MatmulArray(wiring.Component):
         complete = Signal()
         completing = Signal()
         occupied = Signal()
-        before = delay(m, enable, incoming, 1 + ceil_log2(self.depth), "beat")
+        before = delay(m, enable, incoming, LATENCY + ceil_log2(self.depth), "beat")
         summed = delay(m, enable, before, 1, "summed")
         # The pipeline stops if a complete block would find `o` occupied.
         m.d.comb += [
             next_enable.eq(~(completing & occupied)),
             enable.eq(copy(m, 1, next_enable, "enable", init=1)),
-            complete.eq(summed.valid & summed.end),
-            completing.eq(Mux(enable, before.valid & before.end, complete)),
+            complete.eq(summed.flags.valid & summed.flags.end),
+            completing.eq(Mux(enable, before.flags.valid & before.flags.end, complete)),
             occupied.eq((enable & complete) | (self.o.valid & ~self.o.ready)),
             self.weights.ready.eq(enable & self.activations.valid),
             self.activations.ready.eq(enable & self.weights.valid),
-            incoming.valid.eq(self.weights.valid & self.activations.valid),
-            incoming.start.eq(word == 0),
-            incoming.end.eq(word == words - 1),
+            incoming.flags.valid.eq(self.weights.valid & self.activations.valid),
+            incoming.flags.start.eq(word == 0),
+            incoming.flags.end.eq(word == words - 1),
             incoming.first.eq(self.activations.p.first),
             incoming.last.eq(self.activations.p.last),
             incoming.row_exponents.eq(self.activations.p.exponents),
@@ -148,9 +134,9 @@ class MatmulArray(wiring.Component):
         gathered = Signal(per_word * words)
         gathering = Cat(gathered[per_word:], summed.weight_exponents.as_value())
         with m.If(enable):
-            with m.If(incoming.valid):
+            with m.If(incoming.flags.valid):
                 m.d.sync += word.eq(word + 1)
-            with m.If(summed.valid):
+            with m.If(summed.flags.valid):
                 m.d.sync += gathered.eq(gathering)
 
         with m.If(self.o.ready):
@@ -164,20 +150,88 @@ class MatmulArray(wiring.Component):
                 self.o.p.weight_exponents.eq(gathering),
             ]
         for first in range(0, self.outputs, COLUMNS):
-            self._columns(m, first, next_enable, before)
+            self._columns(m, first, next_enable, enable, before)
         return m
 
-    def _columns(self, m: Module, first: int, next_enable, before) -> None:
-        """A few outputs of all rows, with their own copies of what goes to all."""
-        enable = copy(m, 1, next_enable, f"enable_{first}", init=1)
-        flags = Cat(before.valid, before.start, before.end)
-        valid, start, end = copy(m, enable, flags, f"flags_{first}")
-        elements = self.activations.p.elements
-        x = data.View(elements.shape(), copy(m, enable, elements, f"x_{first}"))
-        for output in range(first, min(first + COLUMNS, self.outputs)):
-            w = delay(m, enable, self.weights.p.elements[output], 1, f"w_{output}")
+    def _columns(self, m: Module, first: int, next_enable, enable, before) -> None:
+        """The outputs from `first` on that share registers."""
+        weights, x = self.weights.p.elements, self.activations.p.elements
+        width = min(COLUMNS, self.outputs - first)
+        m.submodules[f"columns_{first // COLUMNS}"] = columns = Columns(
+            x.shape(), weights.shape().elem_shape, width, self.sum_bits
+        )
+        m.d.comb += [
+            columns.next_enable.eq(next_enable),
+            columns.enable.eq(enable),
+            columns.x.eq(x),
+            columns.before.eq(before.flags),
+        ]
+        for n in range(width):
+            m.d.comb += columns.w[n].eq(weights[first + n])
             for row in range(self.rows):
-                name = f"{row}_{output}"
-                total = self._multiply_accumulate(m, name, x[row], w, enable, valid, start)
-                with m.If(enable & valid & end):
-                    m.d.sync += self.o.p.sums[row][output].eq(total)
+                m.d.comb += self.o.p.sums[row][first + n].eq(columns.sums[row][n])
+
+
+class Columns(wiring.Component):
+    """A few outputs of all rows, with their own copies of what goes to all.
+
+    Parameters
+    ----------
+    x, w :
+        Layouts of a slice of all rows, and of an output's part of a weight word.
+    width :
+        Outputs.
+    sum_bits :
+        Width of the sum of a block.
+
+    Members
+    -------
+    next_enable, enable : ``In(1)``
+        Whether the array moves on in the next cycle, and in this one.
+    x, w : ``In``
+        What the array takes.
+    before : ``In(FLAGS)``
+        Of the words whose sums over the depth are there in the next enabled cycle.
+    sums : ``Out``
+        Of the last block that is complete, of each row and output.
+    """
+
+    next_enable: Signal
+    enable: Signal
+    x: data.View
+    w: data.View
+    before: data.View
+    sums: data.View
+
+    def __init__(self, x: data.ArrayLayout, w: data.ArrayLayout, width: int, sum_bits: int):
+        sums = data.ArrayLayout(data.ArrayLayout(signed(sum_bits), width), x.length)
+        super().__init__({
+            "next_enable": In(1),
+            "enable": In(1),
+            "x": In(x),
+            "w": In(data.ArrayLayout(w, width)),
+            "before": In(FLAGS),
+            "sums": Out(sums),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        enable = copy(m, 1, self.next_enable, "enable", init=1)
+        flags = data.View(FLAGS, copy(m, self.enable, self.before, "flags"))
+        x = data.View(self.x.shape(), copy(m, self.enable, self.x, "x"))
+        for output, elements in enumerate(self.w):
+            w = delay(m, enable, elements, 1, f"w_{output}")
+            for row, row_sums in enumerate(self.sums):
+                products = [
+                    product(m, platform, enable, a, b, f"{row}_{output}_{d}")
+                    for d, (a, b) in enumerate(zip(x[row], w, strict=True))
+                ]
+                depth_sum = sum_tree(m, enable, products, f"depth_sum_{row}_{output}")
+                block_sum = Signal.like(row_sums[output], name=f"block_sum_{row}_{output}")
+                total = Signal.like(block_sum, name=f"total_{row}_{output}")
+                m.d.comb += total.eq(Mux(flags.start, 0, block_sum) + depth_sum)
+                with m.If(enable & flags.valid):
+                    m.d.sync += block_sum.eq(total)
+                    with m.If(flags.end):
+                        m.d.sync += row_sums[output].eq(total)
+        return m

@@ -23,7 +23,7 @@ class Term(int):
 
 BEGIN = Term(4, "From an operation that is due to its first word: the sequencer, the memories.")
 BANKED = Term(1, "More where the weights are in several banks, of which one is chosen.")
-SUM = Term(3, "From a block's last word to its sums, and a cycle for each level of the adder tree.")
+SUM = Term(4, "From a block's last word to its sums, and a cycle for each level of the adder tree.")
 ADD = Term(
     3 + FloatConvert.LATENCY + FloatAdd.LATENCY,
     "From the turn of a block's sums to its first pair at the drain: hold, convert, add, queue.",
