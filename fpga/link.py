@@ -2,7 +2,8 @@
 
 import errno
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -13,7 +14,7 @@ import serial
 
 from intaglio.golden.frames import Reader, encode
 from intaglio.hw.config import Design
-from intaglio.hw.frames import STATUS, sizes_to_chip, sizes_to_host
+from intaglio.hw.frames import STATUS, command_layout, sizes_to_chip, sizes_to_host
 from intaglio.hw.layouts import Layouts
 from intaglio.hw.protocol import Counter, Kind, Tap, identity
 from intaglio.sim.tools import ToolError
@@ -54,7 +55,7 @@ class BoardChip:
     Attributes
     ----------
     retries :
-        Frames that were repeated so far.
+        Frames that were repeated so far, and events of generations that did not come.
     """
 
     cycles = 0
@@ -67,6 +68,8 @@ class BoardChip:
         self._layouts = layouts = Layouts(design)
         self._command_bytes = sizes_to_chip(layouts)[Kind.COMMAND]
         self._reader = Reader(sizes_to_host(layouts))
+        self._received: deque[tuple[Kind, bytes]] = deque()
+        self._generation: object = None  # whose events still come, if any
         self._serial = self._open(baud)
         try:
             self._write(bytes(WAKE))
@@ -113,23 +116,57 @@ class BoardChip:
 
     def feed(self, slot: int, position: int, token: int, sample: bool) -> int | None:
         """One token through the model, alone in its step; the next token if `sample`."""
+        answer = self._command(slot, position, token, sample)
+        return answer if sample else None
+
+    def generate(self, slot: int, position: int, token: int, until: int) -> Iterator[int]:
+        """The next token at each position from `position` to `until`, where it is fed back.
+
+        One command is enough, if no event is lost; the chip is ahead of what has been taken. Where
+        nothing more is taken it goes on until something else is asked of it, or to the end.
+        """
+        me = object()
+        for place in range(position, until + 1):
+            answer = None
+            if self._generation is me:
+                answer = self._wait(self._event_of(slot, place, token, True))
+                self.retries += answer is None
+            if answer is None:
+                answer = self._command(slot, place, token, True, until, me)
+            if place == until:
+                self._generation = None
+            token = answer
+            yield token
+
+    def _command(
+        self, slot: int, position: int, token: int, sample: bool, until: int = 0, by: object = None
+    ) -> int:
+        """The token of the event that a command leads to; it begins the generation `by`, if any."""
         place = {"slot": slot, "position": position, "token": token}
-        command = self._layouts.command.const({**place, "sample": int(sample), "last": 1})
-        event = self._layouts.event
+        command = {**place, "sample": int(sample), "last": 1}
+        frame = command_layout(self._layouts).const({"command": command, "until": until})
+        payload = frame.as_bits().to_bytes(self._command_bytes, "little")
+        event_of = self._event_of(slot, position, token, sample)
+        answer, repeated = self._ask(Kind.COMMAND, payload, event_of)
+        if repeated:
+            self._rest()  # a late answer to what was repeated is not to be taken for a later one
+        else:
+            self._generation = by
+        return answer
+
+    def _event_of(
+        self, slot: int, position: int, token: int, sample: bool
+    ) -> Callable[[Kind, bytes], int | None]:
+        """What makes a token of a frame, if that is the event of this command."""
 
         def token_of(kind: Kind, payload: bytes) -> int | None:
             if kind is not Kind.EVENT:
                 return None
-            got = event.from_bits(int.from_bytes(payload, "little"))
+            got = self._layouts.event.from_bits(int.from_bytes(payload, "little"))
             same = (got.slot, got.position, got.sampled) == (slot, position, int(sample))
             return got.token if same and (sample or got.token == token) else None
 
-        before = self.retries
-        bits = command.as_bits().to_bytes(self._command_bytes, "little")
-        answer = self._ask(Kind.COMMAND, bits, token_of)
-        if self.retries > before:
-            self._rest()  # a late answer to what was repeated is not to be taken for a later one
-        return answer if sample else None
+        return token_of
 
     def status(self) -> Status:
         """Ask the chip for its status."""
@@ -141,12 +178,10 @@ class BoardChip:
             signatures = {tap: got.signatures[tap] for tap in Tap}
             return Status(got.identity, got.good, got.dropped, bool(got.busy), signatures)
 
-        before = self.retries
         while True:
-            answer = self._ask(Kind.QUERY, b"", status_of)
-            if self.retries == before:
+            answer, repeated = self._ask(Kind.QUERY, b"", status_of)
+            if not repeated:
                 return answer
-            before = self.retries
             self._drain()  # an answer to the first question may be old news
 
     @property
@@ -159,7 +194,7 @@ class BoardChip:
             words = [payload[4 * n : 4 * n + 4] for n in Counter]
             return {n: int.from_bytes(words[n], "little") for n in Counter}
 
-        return self._ask(Kind.COUNT, b"", counters_of)
+        return self._ask(Kind.COUNT, b"", counters_of)[0]
 
     def _rest(self) -> Status:
         """Wait until nothing is in flight; all events have come before such a status."""
@@ -169,22 +204,38 @@ class BoardChip:
                 raise LinkError(f"The chip on {self.port} does not come to rest: reset the board")
         return status
 
-    def _ask(self, kind: Kind, payload: bytes, answer_of: Callable[[Kind, bytes], T | None]) -> T:
-        """Send a frame until one comes of which `answer_of` makes something."""
+    def _ask(
+        self, kind: Kind, payload: bytes, answer_of: Callable[[Kind, bytes], T | None]
+    ) -> tuple[T, bool]:
+        """Send a frame until one comes of which `answer_of` makes something; was it repeated?
+
+        A generation that still goes on is ended before.
+        """
+        if self._generation is not None:
+            self._generation = None
+            self._rest()
         frame = encode(kind, payload)
+        self._received.clear()
         for attempt in range(ATTEMPTS):
             self.retries += attempt > 0
             # The zero ends what damage may have made of the frame before.
             self._write(b"\0" + frame if attempt else frame)
-            deadline = monotonic() + self._timeout
-            while monotonic() < deadline:
-                answers = [answer_of(*received) for received in self._read()]
-                for answer in answers:
-                    if answer is not None:
-                        return answer
+            if (answer := self._wait(answer_of)) is not None:
+                return answer, attempt > 0
         raise LinkError(
             f"The board on {self.port} does not answer: is it powered, and is its bitstream loaded?"
         )
+
+    def _wait(self, answer_of: Callable[[Kind, bytes], T | None]) -> T | None:
+        """What `answer_of` makes of a frame that has come or comes in time; forgets others."""
+        deadline = monotonic() + self._timeout
+        while True:
+            while self._received:
+                if (answer := answer_of(*self._received.popleft())) is not None:
+                    return answer
+            if monotonic() > deadline:
+                return None
+            self._received.extend(self._read())
 
     def _drain(self) -> None:
         """Forget what comes, until nothing has come for as long as an answer may take."""

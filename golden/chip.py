@@ -1,6 +1,6 @@
 """The chip in numpy: the exact arithmetic of the RTL, independent of rows, groups and timing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -44,6 +44,12 @@ class GoldenChip:
         """One token through the model; the next token (greedy; ties to the lower) if `sample`."""
         logits = self.forward(slot, position, np.array([token]))
         return int(np.argmax(logits[0])) if sample else None
+
+    def generate(self, slot: int, position: int, token: int, until: int) -> Iterator[int]:
+        """The next token at each position from `position` to `until`, where it is fed back."""
+        for place in range(position, until + 1):
+            token = int(np.argmax(self.forward(slot, place, np.array([token]))[0]))
+            yield token
 
     def logits(self, tokens: np.ndarray) -> np.ndarray:
         """Logits (n, vocab) of a whole sequence (n,), in slot 0."""

@@ -8,7 +8,15 @@ from amaranth.lib.wiring import In, Out
 from intaglio.hw.layouts import Layouts
 from intaglio.hw.protocol import Counter, Kind, Tap
 
-__all__ = ["COUNTERS", "STATUS", "Deframer", "Enframer", "sizes_to_chip", "sizes_to_host"]
+__all__ = [
+    "COUNTERS",
+    "STATUS",
+    "Deframer",
+    "Enframer",
+    "command_layout",
+    "sizes_to_chip",
+    "sizes_to_host",
+]
 
 OVERHEAD = 4
 """Bytes of a frame beside its payload, before COBS: length, kind, and two of the CRC."""
@@ -32,9 +40,14 @@ def _bytes(layout: data.Layout) -> int:
     return -(-Shape.cast(layout).width // 8)
 
 
+def command_layout(layouts: Layouts) -> data.StructLayout:
+    """A command for the chip, and the position up to which it goes on by itself."""
+    return data.StructLayout({"command": layouts.command, "until": layouts.position})
+
+
 def sizes_to_chip(layouts: Layouts) -> dict[Kind, int]:
     """Payload bytes of each kind of frame that a host sends."""
-    return {Kind.COMMAND: _bytes(layouts.command), Kind.QUERY: 0, Kind.COUNT: 0}
+    return {Kind.COMMAND: _bytes(command_layout(layouts)), Kind.QUERY: 0, Kind.COUNT: 0}
 
 
 def sizes_to_host(layouts: Layouts) -> dict[Kind, int]:

@@ -11,6 +11,13 @@ whose event did not come in time, and ignores events that it does not wait for.
 A host has at most ``rows * groups`` commands in flight. More may be lost: a frame that begins while
 the chip has not taken the one before is dropped. Dropped frames are counted, and never answered.
 
+A command with `until` beyond its position starts a *generation*: while the position of an event is
+less than `until`, the chip feeds the event's token to the next position itself, and events stream
+without a round trip. There is one generation at a time, of a command that wants a token and comes
+when nothing is in flight; any other command leads to one event, whatever its `until`. The next good
+frame ends a generation: the event of the token that is being computed is its last. A host that
+misses an event asks for a status, which does that, and repeats the command of that position.
+
 Imports nothing but the standard library.
 """
 
@@ -26,7 +33,7 @@ class Kind(IntEnum):
     """Kinds of frames, and what is in their payloads."""
 
     COMMAND = 1
-    """To the chip: the bits of ``Layouts.command``, filled up with zeros to whole bytes."""
+    """To the chip: the bits of ``frames.command_layout``, filled up with zeros to whole bytes."""
     QUERY = 2
     """To the chip: asks for a status; no payload."""
     EVENT = 3

@@ -6,7 +6,15 @@ from amaranth.lib.wiring import In, Out, connect
 
 from intaglio.hw.chip import Chip
 from intaglio.hw.config import Design
-from intaglio.hw.frames import COUNTERS, STATUS, Deframer, Enframer, sizes_to_chip, sizes_to_host
+from intaglio.hw.frames import (
+    COUNTERS,
+    STATUS,
+    Deframer,
+    Enframer,
+    command_layout,
+    sizes_to_chip,
+    sizes_to_host,
+)
 from intaglio.hw.images import Images
 from intaglio.hw.protocol import Kind, identity
 from intaglio.hw.uart import UARTReceiver, UARTTransmitter
@@ -19,7 +27,9 @@ class UARTChip(wiring.Component):
 
     An event waits until the one before has been framed, and the chip waits with it. A command is
     held until the chip takes it. A status, or the counters, goes out when no event waits; queries
-    that come before it has gone are answered by what the last one asks for.
+    that come before it has gone are answered by what the last one asks for. In a generation the
+    chip takes the next command in the cycle in which an event has been framed: nothing else is in
+    flight then.
 
     Parameters
     ----------
@@ -77,14 +87,30 @@ class UARTChip(wiring.Component):
         return m
 
     def _take(self, m: Module, chip: Chip, deframer: Deframer):
-        """Commands to the chip; whether a query is being taken."""
+        """Commands to the chip, the host's and those of a generation; whether a query is taken."""
+        frame = Signal(command_layout(chip.layouts))
+        event, command = chip.events.p, chip.commands.p
         is_command = deframer.o.p.kind == Kind.COMMAND
+        taken = deframer.o.valid & deframer.o.ready
+        until = Signal(chip.layouts.position)  # beyond the position of an event: a generation
+        goes_on = chip.events.valid & chip.events.ready & event.sampled & (event.position < until)
         m.d.comb += [
-            chip.commands.payload.as_value().eq(deframer.o.p.payload),
-            chip.commands.valid.eq(deframer.o.valid & is_command),
-            deframer.o.ready.eq(chip.commands.ready | ~is_command),
+            frame.as_value().eq(deframer.o.p.payload),
+            command.eq(frame.command),
+            chip.commands.valid.eq(goes_on | (deframer.o.valid & is_command)),
+            deframer.o.ready.eq(~goes_on & (chip.commands.ready | ~is_command)),
         ]
-        return deframer.o.valid & ~is_command
+        with m.If(goes_on):
+            m.d.comb += [
+                command.slot.eq(event.slot),
+                command.position.eq(event.position + 1),
+                command.token.eq(event.token),
+                command.sample.eq(1),
+                command.last.eq(1),
+            ]
+        with m.If(taken):
+            m.d.sync += until.eq(Mux(is_command & ~self.busy, frame.until, 0))
+        return taken & ~is_command
 
     def _answer(self, m: Module, chip: Chip, deframer: Deframer, enframer: Enframer, queried):
         """Events and statuses to the host; one that was begun is not given up for the other."""

@@ -15,7 +15,7 @@ __all__ = ["Chip", "Generation", "generate", "prompt_tokens", "tokenizer_of"]
 
 
 class Chip(Protocol):
-    """What generates: :class:`GoldenChip` and :class:`SimulatedChip`."""
+    """What generates: golden, a simulated chip, or one on a board."""
 
     @property
     def cycles(self) -> int:
@@ -24,6 +24,10 @@ class Chip(Protocol):
 
     def feed(self, slot: int, position: int, token: int, sample: bool) -> int | None:
         """One token through the model; the next token if `sample`."""
+        ...
+
+    def generate(self, slot: int, position: int, token: int, until: int) -> Iterator[int]:
+        """The next token at each position from `position` to `until`, where it is fed back."""
         ...
 
 
@@ -86,16 +90,28 @@ def generate(
     """
     stops = checkpoint.eos | ({checkpoint.bos} if checkpoint.bos is not None else set())
     text = DecodeStream(skip_special_tokens=True)
-    tokens, prompt = generation.tokens, generation.prompt
+    tokens = generation.tokens
     yield "".join(text.step(tokenizer, token) or "" for token in tokens)
-    for position in range(steps):
-        before = chip.cycles
-        sample = position >= prompt - 1
-        token = chip.feed(0, position, tokens[position], sample)
-        generation.cycles.append(chip.cycles - before)
-        if token is None:
-            continue
+    for token in _sampled(chip, generation, steps):
         if token in stops:
             return
         tokens.append(token)
         yield text.step(tokenizer, token) or ""
+
+
+def _sampled(chip: Chip, generation: Generation, steps: int) -> Iterator[int]:
+    """Feed the prompt, then let the chip go on; the cycles of each step are noted."""
+    prompt = generation.tokens[: generation.prompt]
+    last, before = len(prompt) - 1, chip.cycles
+
+    def note() -> None:
+        nonlocal before
+        generation.cycles.append(chip.cycles - before)
+        before = chip.cycles
+
+    for position in range(last):
+        chip.feed(0, position, prompt[position], False)
+        note()
+    for token in chip.generate(0, last, prompt[last], steps - 1):
+        note()
+        yield token

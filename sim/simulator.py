@@ -4,7 +4,7 @@ import ctypes
 import inspect
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,6 +176,13 @@ class SimulatedChip:
         self.command(slot, position, token, sample)
         event = self.event()
         return event.token if sample else None
+
+    def generate(self, slot: int, position: int, token: int, until: int) -> Iterator[int]:
+        """The next token at each position from `position` to `until`, where it is fed back."""
+        for place in range(position, until + 1):
+            self.command(slot, place, token, True)
+            token = self.event().token
+            yield token
 
     def logits(self) -> np.ndarray:
         """Logits (steps with a head, rows, vocab) that were computed since the last call."""

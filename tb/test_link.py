@@ -1,13 +1,13 @@
-"""The host's end of the link, against a board that is golden behind a pseudo-terminal."""
+"""The host's end of the link, against a board that is golden behind a serial port."""
 
-import os
-import threading
-import tty
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 import pytest
+import serial
 
+from intaglio.fpga import link
 from intaglio.fpga.link import BoardChip, LinkError
 from intaglio.fpga.selftest import selftest
 from intaglio.golden.chip import GoldenChip
@@ -15,7 +15,7 @@ from intaglio.golden.etch import Etched
 from intaglio.golden.frames import Reader, encode
 from intaglio.golden.signature import signatures
 from intaglio.hw.config import ChipConfig
-from intaglio.hw.frames import STATUS, sizes_to_chip
+from intaglio.hw.frames import STATUS, command_layout, sizes_to_chip
 from intaglio.hw.layouts import Layouts
 from intaglio.hw.protocol import Kind, Tap, identity
 from intaglio.tb.models import random_etched
@@ -29,7 +29,7 @@ def perfect(data: bytes) -> bytes:
 
 
 class Board:
-    """Speaks like a chip on a UART, at the far end of a pseudo-terminal.
+    """Speaks like a chip on a UART; it is the serial port that the host opens, and its clock.
 
     `to_board` and `to_host` are the two lines of the cable. It plays one sequence in slot 0.
     """
@@ -41,53 +41,86 @@ class Board:
         self.reader = Reader(sizes_to_chip(self.layouts))
         self.sequences: list[list[int]] = []
         self.commands = 0
-        self._far, near = os.openpty()
-        tty.setraw(near)
-        self.port = os.ttyname(near)
-        self._near = near
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._serve)
+        self.time = 0.0
+        self.pulled = False
+        self._generation: Iterator[bytes] = iter([])
+        self._sent = b""
+        self._patch = pytest.MonkeyPatch()
 
     def __enter__(self) -> "Board":
-        self._thread.start()
+        self._patch.setattr(serial, "Serial", lambda *_, **__: self)
+        self._patch.setattr(link, "monotonic", lambda: self.time)
         return self
 
     def __exit__(self, *_) -> None:
-        self.pull()
-        self._thread.join()
+        self._patch.undo()
 
-    def pull(self) -> None:
-        """Pull the cable."""
-        self._ends.set()
-        if self._near >= 0:
-            os.write(self._near, b"\0")  # wakes the thread
-            os.close(self._near)
-            self._near = -1
+    def set_low_latency_mode(self, low: bool) -> None:
+        """As other ports of pyserial."""
 
-    def _serve(self) -> None:
-        while not self._ends.is_set():
-            received = self.to_board(os.read(self._far, 4096))
-            for kind, payload in self.reader.read(received):
-                answer = self._event(payload) if kind is Kind.COMMAND else self._status()
-                if line := self.to_host(answer):
-                    os.write(self._far, line)
-        os.close(self._far)
+    def close(self) -> None:
+        """As other ports of pyserial."""
 
-    def _event(self, payload: bytes) -> bytes:
-        command = self.layouts.command.from_bits(int.from_bytes(payload, "little"))
+    @property
+    def in_waiting(self) -> int:
+        return len(self._sent)
+
+    def write(self, data: bytes) -> None:
+        """Whatever frame comes: an event that is being computed is the last of its generation."""
+        self._refuse_if_pulled()
+        for kind, payload in self.reader.read(self.to_board(data)):
+            last = next(self._generation, b"")
+            self._say(last)
+            command = kind is Kind.COMMAND
+            answers = self._events(payload, not last) if command else iter([self._status()])
+            self._say(next(answers))
+            self._generation = answers
+
+    def read(self, size: int) -> bytes:
+        """Time passes while nothing comes."""
+        self._refuse_if_pulled()
+        if not self._sent:
+            self._say(next(self._generation, b""))
+        if not self._sent:
+            self.time += link.POLL
+        received, self._sent = self._sent[:size], self._sent[size:]
+        return received
+
+    def _say(self, frame: bytes) -> None:
+        if frame:
+            self._sent += self.to_host(frame)
+
+    def _refuse_if_pulled(self) -> None:
+        if self.pulled:
+            raise serial.SerialException("the device is not there")
+
+    def run_ahead(self, room: int) -> None:
+        """The generation ends while the host is away; its system keeps `room` bytes and no more."""
+        for event in self._generation:
+            self._say(event)
+        self._sent = self._sent[:room]
+
+    def _events(self, payload: bytes, alone: bool) -> Iterator[bytes]:
+        """The event of a command, and those of the generation that it begins if it is `alone`."""
+        layout = command_layout(self.layouts)
+        frame = layout.from_bits(int.from_bytes(payload, "little"))
+        command, token = frame.command, frame.command.token
         self.commands += 1
-        best = self.golden.feed(command.slot, command.position, command.token, True)
-        if command.position == 0:
-            self.sequences.append([])
-        self.sequences[-1].append(command.token)
-        event = self.layouts.event.const({
-            "slot": command.slot,
-            "position": command.position,
-            "token": best if command.sample else command.token,
-            "sampled": command.sample,
-        })
-        size = -(-self.layouts.event.size // 8)
-        return encode(Kind.EVENT, event.as_bits().to_bytes(size, "little"))
+        until = frame.until if alone and command.sample else 0
+        for position in range(command.position, max(command.position, until) + 1):
+            (best,) = self.golden.generate(command.slot, position, token, position)
+            if position == 0:
+                self.sequences.append([])
+            self.sequences[-1][position:] = [token]
+            token = best if command.sample else token
+            event = self.layouts.event.const({
+                "slot": command.slot,
+                "position": position,
+                "token": token,
+                "sampled": command.sample,
+            })
+            size = -(-self.layouts.event.size // 8)
+            yield encode(Kind.EVENT, event.as_bits().to_bytes(size, "little"))
 
     def _status(self) -> bytes:
         fed = [np.array(sequence) for sequence in self.sequences]
@@ -102,8 +135,8 @@ class Board:
         return encode(Kind.STATUS, status.as_bits().to_bytes(STATUS.size // 8, "little"))
 
 
-def chip_on(board: Board, etched: Etched | None = None, timeout: float = 0.2) -> BoardChip:
-    return BoardChip(board.port, 115200, (etched or board.etched).design, timeout=timeout)
+def chip_on(board: Board, etched: Etched | None = None) -> BoardChip:
+    return BoardChip("/dev/board", 115200, (etched or board.etched).design)
 
 
 def story(chip: BoardChip | GoldenChip, count: int = 12) -> list[int | None]:
@@ -116,6 +149,13 @@ def story(chip: BoardChip | GoldenChip, count: int = 12) -> list[int | None]:
         assert token is not None
         tokens.append(token)
     return [*tokens]
+
+
+def generated(chip: BoardChip | GoldenChip, count: int = 12) -> list[int]:
+    """The same, but the chip goes on by itself after the prompt."""
+    for position in range(2):
+        chip.feed(0, position, 1, False)
+    return [1, *chip.generate(0, 2, 1, count - 1)]
 
 
 class Damage:
@@ -149,20 +189,59 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("way", ["to the board", "to the host"])
-def test_damage_changes_no_token(damage, way):
+@pytest.mark.parametrize("way", ["to_board", "to_host"])
+@pytest.mark.parametrize("told", [story, generated])
+def test_damage_changes_no_token(damage, way, told):
+    """Whether each token is commanded, or the chip goes on by itself."""
     etched = random_etched()
-    line = Damage(5, DAMAGES[damage])
-    ways = {"to_board" if way == "to the board" else "to_host": line}
-    with Board(etched, **ways) as board, chip_on(board) as chip:
-        assert story(chip) == story(GoldenChip(etched))
+    line = Damage(3 if (told, way) == (generated, "to_board") else 5, DAMAGES[damage])
+    with Board(etched, **{way: line}) as board, chip_on(board) as chip:
+        assert told(chip) == story(GoldenChip(etched))
         assert line.done > 0
-        if damage == "doubled frames":
-            assert chip.retries == 0
-        elif way == "to the board":
-            assert chip.retries == line.done  # the first repetition gets through
-        else:
-            assert chip.retries >= line.done
+        # The second of two commands ends the generation of the first.
+        harmless = damage == "doubled frames" and (told, way) != (generated, "to_board")
+        assert (chip.retries == 0) == harmless
+
+
+def test_a_generation_is_one_command():
+    etched = random_etched()
+    with Board(etched) as board, chip_on(board) as chip:
+        assert generated(chip, 24) == story(GoldenChip(etched), 24)
+        assert board.commands == 3
+        assert board.reader.good == 4  # and the query of the beginning
+        assert chip.retries == 0
+
+
+def test_a_generation_may_be_left():
+    """What is asked next is answered, and not by what the chip still says of the generation."""
+    etched = random_etched()
+    with Board(etched) as board, chip_on(board) as chip:
+        golden = list(GoldenChip(etched).generate(0, 0, 3, 23))
+        assert golden[4] != golden[3]
+        for first in (3, 5, 3):
+            expected = list(GoldenChip(etched).generate(0, 0, first, 23))
+            made = chip.generate(0, 0, first, 23)
+            assert [next(made) for _ in range(4)] == expected[:4]
+        assert chip.feed(0, 4, golden[3], True) == golden[4]
+        assert list(islice(made, 4)) == golden[4:8]  # as if nothing had been
+        assert not chip.status().busy
+        assert list(made) == golden[8:]
+        assert chip.retries == 0
+
+
+def test_a_host_that_takes_nothing_for_a_while():
+    """The chip does not wait; events that were lost are computed again."""
+    etched = random_etched()
+    golden = list(GoldenChip(etched).generate(0, 0, 3, 23))
+    # An event that is cut spoils the status behind it as well.
+    for room, retries in ((1000, 0), (50, 2), (0, 1)):
+        with Board(etched) as board, chip_on(board) as chip:
+            made = chip.generate(0, 0, 3, 23)
+            tokens = list(islice(made, 3))
+            board.run_ahead(room)
+            assert tokens + list(made) == golden
+            assert chip.retries == retries
+            assert board.commands == 1 + (retries > 0)
 
 
 def test_a_late_answer_is_not_taken_for_a_later_one():
@@ -186,7 +265,7 @@ def test_a_late_answer_is_not_taken_for_a_later_one():
 def test_a_board_that_does_not_answer():
     with Board(random_etched(), to_host=lambda data: b"") as board:
         with pytest.raises(LinkError, match="does not answer"):
-            chip_on(board, timeout=0.05)
+            chip_on(board)
         assert board.reader.good == 3
 
 
@@ -206,14 +285,14 @@ def test_no_such_port():
 def test_a_pulled_cable():
     with Board(random_etched()) as board, chip_on(board) as chip:
         chip.feed(0, 0, 1, True)
-        board.pull()
+        board.pulled = True
         with pytest.raises(LinkError, match="is gone: was its cable pulled"):
             story(chip)
 
 
 def test_selftest_passes():
     etched = random_etched(attention_bias=True)
-    with Board(etched) as board, chip_on(board, timeout=2) as chip:
+    with Board(etched) as board, chip_on(board) as chip:
         lines = list(selftest(chip, etched))
         assert all(passed for _, passed, _ in lines), lines
         names = [name for name, _, _ in lines]
@@ -221,28 +300,28 @@ def test_selftest_passes():
             "link", "weight image", "embedding image", "RoPE image", "bias image", "array",
             "drain", "attention", "story",
         ]  # fmt: skip
-        assert board.commands == 30 + 16
+        assert board.commands == 30 + 1
 
 
 def test_selftest_can_be_shorter():
     etched = random_etched()
-    with Board(etched) as board, chip_on(board, timeout=2) as chip:
+    with Board(etched) as board, chip_on(board) as chip:
         assert all(passed for _, passed, _ in selftest(chip, etched, tokens=3))
-        assert board.commands == 3 + 16
+        assert board.commands == 3 + 1
 
 
 def test_selftest_begins_anew_when_a_frame_was_lost():
     etched = random_etched()
     lost = Damage(1000, lambda data: b"", spare=-980)
-    with Board(etched, to_board=lost) as board, chip_on(board, timeout=1) as chip:
+    with Board(etched, to_board=lost) as board, chip_on(board) as chip:
         assert all(passed for _, passed, _ in selftest(chip, etched))
         assert chip.retries == 1
-        assert board.commands > 30 + 16
+        assert board.commands > 30 + 1
 
 
 def test_selftest_finds_another_model():
     etched, other = random_etched(seed=1), random_etched(seed=2)
-    with Board(other) as board, chip_on(board, timeout=2) as chip:
+    with Board(other) as board, chip_on(board) as chip:
         failed = {name for name, passed, _ in selftest(chip, etched) if not passed}
         assert failed >= {"weight image", "embedding image", "array", "drain", "attention", "story"}
         assert "link" not in failed

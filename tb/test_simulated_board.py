@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -25,8 +26,9 @@ CHECKPOINT = replace(
     random_checkpoint(layers=1, vocab=512), tokenizer=DEFAULT_MODEL / "tokenizer.json"
 )
 ETCHED = etch(CHECKPOINT, Design(CHECKPOINT.config, CHIPS[CHIP]))
-NOISE = {"ulx3s-85f": 10_000, "icebreaker": 100_000}
-"""Random bytes; each takes the more cycles the faster the clock."""
+NAMES = ("ulx3s-85f", "icebreaker")
+NOISE = 100_000
+"""Random bytes."""
 PATIENCE = 60.0
 """Seconds for which the simulated chip may compute on a busy machine."""
 
@@ -36,7 +38,7 @@ def built_once(name: str) -> pytest.MarkDecorator:
     return pytest.mark.xdist_group(name)
 
 
-@pytest.fixture(scope="module", params=[pytest.param(n, marks=built_once(n)) for n in NOISE])
+@pytest.fixture(scope="module", params=[pytest.param(n, marks=built_once(n)) for n in NAMES])
 def board(request):
     """Data of a board, and the port of its running simulation."""
     data = BOARDS[request.param]
@@ -66,6 +68,24 @@ def test_tokens_are_golden(board):
         assert chip.status().dropped == 0
 
 
+def test_a_generation_streams(board):
+    """One frame for all tokens of the context; one that is left early does not disturb another."""
+    data, port = board
+    last = ETCHED.design.context - 1
+
+    def assert_golden(chip: BoardChip, first: int, count: int) -> None:
+        made, golden = chip.generate(0, 0, first, last), GoldenChip(ETCHED)
+        assert list(islice(made, count)) == list(golden.generate(0, 0, first, count - 1))
+
+    with connect(data, port) as chip:
+        before = chip.status().good
+        assert_golden(chip, 9, last + 1)
+        assert chip.status().good == before + 2
+        assert_golden(chip, 3, 4)
+        assert_golden(chip, 5, last + 1)
+        assert chip.retries == 0
+
+
 def test_hosts_come_and_go(board):
     data, port = board
     golden = GoldenChip(ETCHED)
@@ -90,14 +110,14 @@ def test_counters_over_the_link(board):
 def test_noise_does_no_harm(board):
     """Random bytes: frames are dropped, and the chip goes on as if nothing had been."""
     data, port = board
-    noise = np.random.default_rng(1).integers(0, 256, NOISE[data.name], np.uint8).tobytes()
+    noise = np.random.default_rng(1).integers(0, 256, NOISE, np.uint8).tobytes()
     with serial.Serial(port, data.baud, timeout=1, exclusive=True) as line:
         for at in range(0, len(noise), 1000):
             line.write(noise[at : at + 1000])
             line.read(line.in_waiting)
         line.flush()
     with connect(data, port) as chip:
-        assert chip.status().dropped > NOISE[data.name] // 500
+        assert chip.status().dropped > NOISE // 500
         assert_tokens_are_golden(chip, 11)
 
 

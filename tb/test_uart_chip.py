@@ -2,7 +2,7 @@
 
 import numpy as np
 from amaranth import Module
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intaglio.golden.chip import GoldenChip
@@ -12,7 +12,7 @@ from intaglio.golden.images import images
 from intaglio.golden.signature import signatures
 from intaglio.hw.config import ChipConfig
 from intaglio.hw.formats import FloatFormat, element_format
-from intaglio.hw.frames import STATUS
+from intaglio.hw.frames import STATUS, command_layout
 from intaglio.hw.layouts import Layouts
 from intaglio.hw.protocol import Kind, Tap, identity
 from intaglio.hw.uart import UARTReceiver, UARTTransmitter
@@ -22,7 +22,7 @@ from intaglio.tb.models import random_etched
 
 BIT = 4
 """Clock cycles."""
-WAIT = b"\0" * 60
+STEP = b"\0" * 40
 """Empty frames, for longer than a step takes."""
 
 
@@ -48,70 +48,114 @@ class Cable(wiring.Component):
         return m
 
 
+def packed(layout: data.StructLayout, fields: dict) -> bytes:
+    """Fields as a payload."""
+    return layout.const(fields).as_bits().to_bytes(-(-layout.size // 8), "little")
+
+
 class Talk:
     """Bytes that a host sends, and those that golden answers with."""
 
     def __init__(self, etched: Etched):
         self.etched, self.layouts = etched, Layouts(etched.design)
-        self.sent, self.answered = b"", b""
+        self.golden = GoldenChip(etched)
+        self.sent = b""
+        self.answered: list[int | None] = []
         self.good = self.dropped = 0
+        self.signed = dict.fromkeys(Tap, 0)
 
-    def say(self, frame: bytes, answer: bytes = b"") -> None:
-        self.sent += frame + WAIT
-        self.answered += answer
+    def say(self, kind: Kind, payload: bytes) -> None:
+        self.sent += encode(kind, payload)
         self.good += 1
 
-    def command(self, position: int, token: int, sampled: int) -> None:
-        """A token in slot 0, wanting the next, which is `sampled`."""
-        place = {"slot": 0, "position": position}
-        event = self.layouts.event.const({**place, "token": sampled, "sampled": 1})
-        self.say(
-            self.frame({**place, "token": token, "sample": 1, "last": 1}),
-            encode(
-                Kind.EVENT, event.as_bits().to_bytes(-(-self.layouts.event.size // 8), "little")
-            ),
-        )
+    def command(
+        self, slot: int, position: int, token: int, sample: int = 1, last: int = 1, until: int = 0
+    ) -> None:
+        place = {"slot": slot, "position": position, "token": token}
+        fields = {"command": {**place, "sample": sample, "last": last}, "until": until}
+        self.say(Kind.COMMAND, packed(command_layout(self.layouts), fields))
 
-    def frame(self, command: dict) -> bytes:
-        bits = self.layouts.command.const(command).as_bits()
-        return encode(Kind.COMMAND, bits.to_bytes(-(-self.layouts.command.size // 8), "little"))
+    def hear(self, slot: int, position: int, token: int, sample: int = 1) -> int:
+        """The event of a token, after a step in which the host is silent; its token."""
+        best = self.golden.feed(slot, position, token, bool(sample))
+        token = token if best is None else best
+        event = {"slot": slot, "position": position, "token": token, "sampled": sample}
+        self.answered += encode(Kind.EVENT, packed(self.layouts.event, event))
+        self.sent += STEP
+        return token
 
-    def query(self, signed: dict[Tap, int]) -> None:
-        self.say(encode(Kind.QUERY, b""))
-        status = STATUS.const({
+    def disturb(self, noise: bytes) -> None:
+        self.sent += noise + b"\0"
+        self.dropped += 1
+
+    def interrupt(self) -> None:
+        """A status while the chip computes, which nobody can foretell but for its length."""
+        self.say(Kind.QUERY, b"")
+        self.answered += [None] * len(encode(Kind.STATUS, bytes(STATUS.size // 8)))
+
+    def query(self, sequences: list[list[int]]) -> None:
+        """A status; these were fed in row 0 since the one before."""
+        self.signed = signatures(self.etched, [np.array(s) for s in sequences], self.signed)
+        self.say(Kind.QUERY, b"")
+        status = {
             "identity": identity(self.etched.design),
             "good": self.good,
             "dropped": self.dropped,
             "busy": 0,
-            "signatures": [signed[tap] for tap in Tap],
-        })
-        self.answered += encode(Kind.STATUS, status.as_bits().to_bytes(STATUS.size // 8, "little"))
+            "signatures": [self.signed[tap] for tap in Tap],
+        }
+        self.answered += encode(Kind.STATUS, packed(STATUS, status))
+        self.sent += STEP
 
 
 @ON_BOTH
 def test_chip_on_a_uart(simulator, tmp_path):
-    """Two sequences in row 0, noise after each, and a status after that."""
+    """Commands and generations, some of which end early, amid noise; a status after each."""
     chip = ChipConfig(
         weights=element_format("e2m3"), kv=element_format("int6"), small_float=FloatFormat(8, 10),
         rows=2, outputs=4, depth=4, window=4,
     )  # fmt: skip
-    odd = {"dim": 40, "hidden": 34, "heads": 3, "kv_heads": 3, "head_dim": 12, "vocab": 31}
-    etched = random_etched(chip, layers=1, **odd)
-    rng = np.random.default_rng(1)
-    talk, signed = Talk(etched), dict.fromkeys(Tap, 0)
-    talk.query(signed)
-    for length in (2, 1):
-        tokens = rng.integers(0, etched.design.model.vocab, length)
-        best = GoldenChip(etched).logits(tokens).argmax(axis=1)
-        for position, token in enumerate(tokens.tolist()):
-            talk.command(position, token, int(best[position]))
-        signed = signatures(etched, [tokens], signed)
-        for noise in (b"\1\2\3\0", rng.bytes(30).replace(b"\0", b"") + b"\0"):
-            talk.sent += noise
-            talk.dropped += 1
-        talk.query(signed)
+    small = {"heads": 2, "kv_heads": 1, "hidden": 32, "vocab": 31, "layers": 1}
+    talk = Talk(random_etched(chip, **small))
+    talk.query([])
+
+    talk.command(0, 0, 5)
+    talk.hear(0, 0, 5)
+    talk.disturb(b"\1\2\3")
+    talk.query([[5]])
+
+    # A generation, which noise does not end.
+    talk.command(0, 0, 8, until=2)
+    talk.disturb(np.random.default_rng(1).bytes(30).replace(b"\0", b""))
+    fed = [8]
+    for position in range(3):
+        fed.append(talk.hear(0, position, fed[-1]))
+    talk.query([fed[:-1]])
+
+    # One that a query ends, and one that a command ends, both in their first step.
+    talk.command(0, 0, 3, until=20)
+    talk.interrupt()
+    talk.hear(0, 0, 3)
+    talk.query([[3]])
+    talk.command(0, 0, 4, until=20)
+    talk.command(0, 1, 6, until=20)
+    talk.hear(0, 0, 4)
+    talk.hear(0, 1, 6)
+    talk.query([[4, 6]])
+
+    # Where no token is wanted, none is fed back.
+    talk.command(0, 0, 9, sample=0, until=2)
+    talk.hear(0, 0, 9, sample=0)
+
+    # Two rows of a step; one that does not come alone begins no generation.
+    talk.command(0, 1, 11, last=0)
+    talk.command(1, 0, 7, until=3)
+    talk.hear(0, 1, 11)
+    talk.hear(1, 0, 7)
+    talk.command(1, 1, 9)
+    talk.hear(1, 1, 9)
     check(
-        Cable(etched),
+        Cable(talk.etched),
         {"i": list(talk.sent)},
         {"o": list(talk.answered)},
         simulator,
