@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.config import Design
 from intaglio.hw.layouts import Layouts, index
+from intaglio.hw.pipeline import delay
 
 __all__ = ["HeadWords"]
 
@@ -14,8 +15,8 @@ __all__ = ["HeadWords"]
 class HeadWords(wiring.Component):
     """Gather the pairs of the query, key and value heads of a word; append it, row by row.
 
-    A word (for each row: its query heads, key heads, value heads) is complete with its last pair
-    and then takes a cycle or two for each row in use, while no pair is taken.
+    A word (for each row: its query heads, key heads, value heads) is complete a cycle after its
+    last pair and then takes a cycle or two for each row in use, while no pair is taken.
 
     Parameters
     ----------
@@ -94,10 +95,11 @@ class HeadWords(wiring.Component):
         pair = Signal(range(pairs))
         lane_group = Signal.like(self.queries.p.lane_group)
         row = Signal(index(rows))
+        full = Signal()  # all pairs of a word are taken; a cycle later they are in their places
         sending = Signal()
         last_row, last_word = row == rows - 1, lane_group == design.lane_groups - 1
         m.d.comb += [
-            self.i.ready.eq(active & ~sending),
+            self.i.ready.eq(active & ~full),
             self.jobs.ready.eq(~active & ~self.done.valid),
         ]
         with m.If(self.jobs.valid & self.jobs.ready):
@@ -107,16 +109,21 @@ class HeadWords(wiring.Component):
         codes = data.ArrayLayout(data.ArrayLayout(8, s.blocks), heads)
         elements = [Signal(word, name=f"elements_{r}") for r in range(rows)]
         exponents = [Signal(codes, name=f"exponents_{r}") for r in range(rows)]
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += pair.eq(Mux(pair == pairs - 1, 0, pair + 1))
-            m.d.sync += sending.eq(pair == pairs - 1)
+        taking = self.i.valid & self.i.ready
+        with m.If(taking):
+            m.d.sync += [
+                pair.eq(Mux(pair == pairs - 1, 0, pair + 1)),
+                full.eq(pair == pairs - 1),
+            ]
+        arrived, new = delay(m, 1, taking, 1, "arrived"), delay(m, 1, self.i.p, 1, "new")
+        with m.If(arrived):
+            m.d.sync += sending.eq(full)
             for r in range(rows):
-                new = self.i.p.elements[r].as_value()
-                m.d.sync += elements[r].eq(Cat(elements[r].as_value()[len(new) :], new))
-                with m.If(self.i.p.last):
-                    m.d.sync += exponents[r].eq(
-                        Cat(exponents[r].as_value()[8:], self.i.p.exponents[r])
-                    )
+                shifted = elements[r].as_value()[2 * self.pair_bits :]
+                m.d.sync += elements[r].eq(Cat(shifted, new.elements[r]))
+                with m.If(new.last):
+                    shifted = exponents[r].as_value()[8:]
+                    m.d.sync += exponents[r].eq(Cat(shifted, new.exponents[r]))
 
         # Both takers of a row's word are waited for, each in its own time.
         appended = Signal()
@@ -136,7 +143,7 @@ class HeadWords(wiring.Component):
             with m.If(sent):
                 m.d.sync += [appended.eq(0), queried.eq(0), row.eq(Mux(last_row, 0, row + 1))]
                 with m.If(last_row):
-                    m.d.sync += [sending.eq(0), lane_group.eq(lane_group + 1)]
+                    m.d.sync += [sending.eq(0), full.eq(0), lane_group.eq(lane_group + 1)]
                     with m.If(last_word):
                         m.d.sync += [active.eq(0), self.done.valid.eq(1)]
         with m.If(self.done.valid & self.done.ready):

@@ -39,7 +39,7 @@ NORM = Term(
     41, "From the last pair of a residual, quantised, to the first that is scaled by its rms."
 )
 STORE = Term(1, "From a slice to the store, which announces the vector to the sequencer.")
-GATHER = Term(2, "From the last elements to their word in the cache, and a cycle for each row.")
+GATHER = Term(3, "From the last elements to their word in the cache, and a cycle for each row.")
 EMBED = Term(12, "From a step to the first pair of its embedding, of one row.")
 ATTEND = Term(7, "From a group that is due for attention to its first key: choice, query, cache.")
 SCORE = Term(12, "From the last key of a window to its record: products, sums, scores.")
