@@ -43,6 +43,9 @@ from intaglio.sim.traffic import WARM, spread
 
 __all__ = ["Estimate", "estimate_decode", "estimate_prompt", "roof"]
 
+BESIDE = ("ATTEND", "EMBEDDED")
+"""What begins without the sequencer's choice."""
+
 MOST_STRETCHES = 12
 """After so many the last one counts, whether or not the steps have become alike."""
 
@@ -137,6 +140,8 @@ class Play:
         self.picked = 0  # when the sequencer may choose again
         self.array = 0  # when the array can take the next operation's words
         self.drain = 0  # when the drain can take the next operation's pairs
+        self.held: deque[tuple[int, int]] = deque(maxlen=2 * design.chip.groups)
+        """From when to when the drain had its last jobs, waiting for pairs or taking them."""
         self.scores = [0] * design.chip.engines
         self.contexts = [0] * design.chip.engines
         self.outputs = [0] * design.chip.engines
@@ -202,12 +207,14 @@ class Play:
         """Let whoever is next begin its operation."""
         count = len(self.groups)
         due = {g: self._due(group[0]) for g, group in enumerate(self.groups) if group}
-        attending = [g for g in due if self._step(g).operation == "ATTEND"]
-        others = [g for g in due if g not in attending]
+        beside = [g for g in due if self._step(g).operation in BESIDE]
+        others = [g for g in due if g not in beside]
         moment = max(self.picked, min((due[g] for g in others), default=inf))
-        first = min(attending, key=due.__getitem__, default=None)
+        first = min(beside, key=due.__getitem__, default=None)
         if first is not None and due[first] <= moment:
-            self._attend(self._step(first), int(due[first]))
+            step = self._step(first)
+            play = self._attend if step.operation == "ATTEND" else self._embedded
+            play(step, int(due[first]))
             return
         turns = [(self.last + 1 + k) % count for k in range(count)]
         self.last = next(g for g in turns if g in others and due[g] <= moment)
@@ -221,16 +228,21 @@ class Play:
         return group[0]
 
     def _embed(self, step: Step, moment: int) -> None:
-        """The embedding, through the drain to the store."""
+        """The embedding, from the table; of several rows it is kept until all are there."""
         rows, pairs = self.design.chip.rows, self.design.model.dim // 2
-        # The rows take turns at the table, and are kept until all are there: nobody waits for them.
-        begin = moment + EMBED + (rows * pairs if rows > 1 else 0)
-        if rows == 1:
-            begin = max(begin, self.drain)
-            self.drain = begin + pairs
-        else:
-            self.drain = max(self.drain, moment) + pairs
         self.picked = moment + 2
+        if rows > 1:
+            step.operation, step.due = "EMBEDDED", moment + EMBED + rows * pairs
+        else:
+            begin = max(moment + EMBED, self.drain)
+            self.drain = begin + pairs
+            self._go_on(step, self._stored(step, begin, 1, pairs))
+
+    def _embedded(self, step: Step, due: int) -> None:
+        """The embedding of several rows, through the drain: before all jobs but the one it has."""
+        pairs = self.design.model.dim // 2
+        begin = max([due, *(end for since, end in self.held if since <= due)])
+        self.drain = max(self.drain, begin) + pairs
         self._go_on(step, self._stored(step, begin, 1, pairs))
 
     def _stored(self, step: Step, begin: int, rate: int, pairs: int) -> int:
@@ -260,6 +272,7 @@ class Play:
         if linear not in (Linear.O, Linear.DOWN):
             begin = max(begin, step.normed)
         end = max(self._summed(first + t.words) + ADD + t.last_pair, begin + t.pairs - 1)
+        self.held.append((max(self.drain, moment + self.begin), end + 1))
         self.drain = end + 1
         ahead = TILES * t.pairs // shape.tiles
         self.array = max(first + t.words, begin + t.pairs - ahead - SUM)
