@@ -86,8 +86,6 @@ class Step:
 class Load(Protocol):
     """Where steps come from; as ``traffic.Source``, without the tokens."""
 
-    tokens: int
-    """Tokens that were finished."""
     ended: list[int]
     """When each of its steps ended."""
 
@@ -103,7 +101,6 @@ class Decode:
     slots: Sequence[int]
     positions: int
     engines: int
-    tokens: int = 0
     ended: list[int] = field(default_factory=list)
 
     def rows(self) -> tuple[list[tuple[int, int]], int]:
@@ -119,7 +116,6 @@ class Prompt:
     width: int
     engine: int
     position: int = 0
-    tokens: int = 0
     ended: list[int] = field(default_factory=list)
 
     def rows(self) -> tuple[list[tuple[int, int]], int]:
@@ -145,7 +141,7 @@ class Play:
         self.scores = [0] * design.chip.engines
         self.contexts = [0] * design.chip.engines
         self.outputs = [0] * design.chip.engines
-        self.words = self.keys = self.products = 0
+        self.words = self.keys = self.products = self.layer_rows = 0
         self.waiting = deque((load, 0) for _ in range(ahead) for load in loads)
         self.groups: list[tuple[Step, Load] | None] = [None] * design.chip.groups
         self.order: list[Step] = []  # those in flight, the earliest first
@@ -186,7 +182,6 @@ class Play:
         g, load = next(
             (g, group[1]) for g, group in enumerate(self.groups) if group and group[0] is step
         )
-        load.tokens += len(step.rows)
         load.ended.append(when)
         self.order.remove(step)
         self.groups[g] = None
@@ -277,6 +272,7 @@ class Play:
         ahead = TILES * t.pairs // shape.tiles
         self.array = max(first + t.words, begin + t.pairs - ahead - SUM)
         if linear is Linear.QKV:
+            self.layer_rows += len(step.rows)
             held = self.design.model.head_block // 2 - 1
             gathered = end + self.through + QUANTISE + held + self.design.chip.rows + GATHER
             step.gathered.append(gathered)
@@ -326,7 +322,7 @@ class Play:
 
 
 def _used(
-    play: Play, cycles: float, tokens: int, steps: int, before: tuple[int, int, int]
+    play: Play, cycles: float, tokens: float, steps: int, before: tuple[int, int, int]
 ) -> Estimate:
     """An estimate from what was played since there were so many words, products and keys."""
     chip = play.design.chip
@@ -377,9 +373,9 @@ def estimate_prompt(design: Design, length: int, others: int, positions: int) ->
     middle = positions + length // (2 * design.chip.rows) + 1
     running = _decoding(design, others, middle) if others else []
     play = Play(design, [prompt, *running], ahead=1 if others else design.chip.groups)
-    while prompt.tokens < length:
+    while len(prompt.ended) * design.chip.rows < length:
         play.turn()
-    tokens = prompt.tokens + sum(load.tokens for load in running)
+    tokens = play.layer_rows / design.model.layers
     return _used(play, prompt.ended[-1], tokens, 1, (0, 0, 0))
 
 

@@ -39,8 +39,8 @@ class Usage:
     """What the chip did in a stretch of time."""
 
     cycles: int
-    tokens: int
-    """Rows that were finished, prompt tokens among them."""
+    tokens: float
+    """Rows that went through the layers, prompt tokens among them; parts of the way count."""
     array: Share
     attention: Share
 
@@ -77,4 +77,5 @@ def usage(design: Design, counted: Mapping[Counter, int]) -> Usage:
         },
     )
     array = Share(cycles * multipliers, used, lost)
-    return Usage(cycles, counted[Counter.TOKENS], array, attention)
+    tokens = counted[Counter.QKV] / design.model.layers
+    return Usage(cycles, tokens, array, attention)

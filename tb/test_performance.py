@@ -88,11 +88,11 @@ def test_more_sequences_never_cost_more():
 
 
 def test_matrix_products():
-    """Eight products of 64 x 64 x 64 in a row: no cycle is lost between the first and the last."""
+    """Eight products of 64 x 64 x 64 in a row: only the first block may wait for its adders."""
     measured = multiply(ChipConfig(rows=8, outputs=8))
     assert measured.multipliers == 256
     assert measured.ideal == 8 * 64**3 // 256
-    assert measured.steady == 1.0
+    assert measured.steady > 0.999
     assert measured.ideal / measured.results > 0.961
 
 
