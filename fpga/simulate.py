@@ -20,7 +20,7 @@ from intaglio.sim.cache import built, digest, source_text, tool_versions, verila
 from intaglio.sim.tools import ToolError
 from intaglio.sim.verilog import memory_images, read_from_files, use_bundled_yosys
 
-__all__ = ["SimulatedBoard", "cell_models"]
+__all__ = ["SimulatedBoard", "cell_models", "top_text"]
 
 HERE = Path(__file__).parent
 OURS = {"SB_IO", "SB_PLL40_PAD"}
@@ -28,7 +28,7 @@ OURS = {"SB_IO", "SB_PLL40_PAD"}
 SOURCES = [HERE / n for n in ("simulate.py", "board.cpp", "models.v", "top.py", "clock.py")]
 
 
-def _top_text(board: Board, etched: Etched, contents: Images) -> str:
+def top_text(board: Board, etched: Etched, contents: Images) -> str:
     """Verilog of the board's top, as its build exports it, with memories read from files."""
     use_bundled_yosys()
     core = UARTChip(etched.design, contents, cycles_per_bit=board.cycles_per_bit)
@@ -89,7 +89,7 @@ class SimulatedBoard:
 
         def make(folder: Path) -> None:
             report("generating the Verilog of the board")
-            top = _top_text(board, etched, contents)
+            top = top_text(board, etched, contents)
             (folder / "top.v").write_text(top)
             (folder / "bench.v").write_text(_bench_text(top) + cell_models(top))
             for name in ("models.v", "board.cpp"):

@@ -11,9 +11,10 @@ import serial
 from intaglio.fpga import cli as board_cli
 from intaglio.fpga.boards import BOARDS, Board
 from intaglio.fpga.link import BoardChip, LinkError
-from intaglio.fpga.simulate import SimulatedBoard, cell_models
+from intaglio.fpga.simulate import SimulatedBoard, cell_models, top_text
 from intaglio.golden.chip import GoldenChip
 from intaglio.golden.etch import etch
+from intaglio.golden.images import images
 from intaglio.golden.load import DEFAULT_MODEL
 from intaglio.hw.config import CHIPS, Design
 from intaglio.hw.protocol import Counter
@@ -179,6 +180,15 @@ def test_mistakes_are_one_sentence(arguments, sentence, monkeypatch, only_ours, 
     assert (code, out) == (2, "")
     assert sentence in " ".join(err.split())
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_multipliers_are_blocks(rows):
+    """What is simulated, and what is built, has the vendor's multiplier for every product."""
+    chip = replace(CHIPS[CHIP], rows=rows)
+    etched = etch(CHECKPOINT, Design(CHECKPOINT.config, chip))
+    top = top_text(BOARDS["ulx3s-85f"], etched, images(etched))
+    assert top.count("MULT18X18D #(") == rows * chip.outputs * chip.depth
 
 
 def test_models_of_cells_are_those_of_yosys():
