@@ -141,7 +141,7 @@ class Play:
         self.scores = [0] * design.chip.engines
         self.contexts = [0] * design.chip.engines
         self.outputs = [0] * design.chip.engines
-        self.words = self.keys = self.products = self.layer_rows = 0
+        self.words = self.keys = self.products = self.in_layers = 0
         self.waiting = deque((load, 0) for _ in range(ahead) for load in loads)
         self.groups: list[tuple[Step, Load] | None] = [None] * design.chip.groups
         self.order: list[Step] = []  # those in flight, the earliest first
@@ -258,7 +258,9 @@ class Play:
         linear = Linear[step.operation]
         t, shape = self.terms[linear], self.design.linear(linear)
         useful = step.sampled if linear is Linear.HEAD else len(step.rows)
-        self.products += useful * shape.inputs * shape.outputs
+        products = useful * shape.inputs * shape.outputs
+        self.products += products
+        self.in_layers += products * (linear is not Linear.HEAD)
         self.words += t.words
         first = max(moment + self.begin, self.array)
         self.picked = max(moment + 2, first - self.begin + 2)
@@ -272,7 +274,6 @@ class Play:
         ahead = TILES * t.pairs // shape.tiles
         self.array = max(first + t.words, begin + t.pairs - ahead - SUM)
         if linear is Linear.QKV:
-            self.layer_rows += len(step.rows)
             held = self.design.model.head_block // 2 - 1
             gathered = end + self.through + QUANTISE + held + self.design.chip.rows + GATHER
             step.gathered.append(gathered)
@@ -305,6 +306,7 @@ class Play:
     def _attend_row(self, engine: int, positions: int, due: int) -> int:
         """One pass over the keys, and one over the values a window behind; its last value."""
         window = self.design.chip.window
+        shift = RESCALE * sum(1 / head for head in range(1, self.design.q_lanes + 1))
         self.keys += positions
         key = max(due + ATTEND, self.scores[engine] + 1)
         free = self.contexts[engine] + 1
@@ -314,7 +316,7 @@ class Play:
             record = key - 1 + SCORE
             turn = max(record + PREPARE, free)
             key += turn - record - 1  # the scores stand still until the record is taken
-            free = turn + 1 + (RESCALE // n if n else 0) + length
+            free = turn + 1 + (int(shift / n) if n else 0) + length
         # The last value of a row is taken when its result has a place.
         last = max(free - 1, self.outputs[engine])
         self.scores[engine], self.contexts[engine] = key, last + 1
@@ -375,7 +377,9 @@ def estimate_prompt(design: Design, length: int, others: int, positions: int) ->
     play = Play(design, [prompt, *running], ahead=1 if others else design.chip.groups)
     while len(prompt.ended) * design.chip.rows < length:
         play.turn()
-    tokens = play.layer_rows / design.model.layers
+    shapes = map(design.linear, LAYER_LINEARS)
+    of_a_row = design.model.layers * sum(shape.inputs * shape.outputs for shape in shapes)
+    tokens = play.in_layers / of_a_row
     return _used(play, prompt.ended[-1], tokens, 1, (0, 0, 0))
 
 

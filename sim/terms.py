@@ -45,9 +45,10 @@ ATTEND = Term(7, "From a group that is due for attention to its first key: choic
 SCORE = Term(12, "From the last key of a window to its record: products, sums, scores.")
 PREPARE = Term(3, "From a record to its window's turn, while scores stand still: the distances.")
 RESCALE = Term(
-    15,
-    "From the second window's turn to its first value: earlier sums are shifted, a bit per cycle; "
-    "for the n-th window 1/n of that, as seldom is it the largest. The data decide; stories' mean.",
+    7,
+    "A head's sums are shifted a bit per cycle when the second window raises its maximum; of the "
+    "heads side by side the longest counts, times 1 + 1/2 + ... + 1/heads; for the n-th window 1/n "
+    "of that, as seldom is it the largest. The data decide; the mean of stories.",
 )
 CONTEXT = Term(
     31, "From the last value of a row to its first pair: weights, products, sums, division."

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from intaglio.hw.config import Design, Linear
+from intaglio.hw.config import LAYER_LINEARS, Design, Linear
 from intaglio.hw.protocol import Counter
 
 __all__ = ["Share", "Usage", "difference", "usage"]
@@ -40,7 +40,8 @@ class Usage:
 
     cycles: int
     tokens: float
-    """Rows that went through the layers, prompt tokens among them; parts of the way count."""
+    """Rows that went through the layers, prompt tokens among them: products of the layers over
+    those of a row, so that parts of the way count."""
     array: Share
     attention: Share
 
@@ -60,7 +61,9 @@ def usage(design: Design, counted: Mapping[Counter, int]) -> Usage:
     cycles = counted[Counter.CYCLES]
     multipliers = chip.rows * chip.outputs * chip.depth
     shapes = {linear: design.linear(linear) for linear in Linear}
-    used = sum(counted[Counter[name.name]] * s.inputs * s.outputs for name, s in shapes.items())
+    sizes = {linear: shape.inputs * shape.outputs for linear, shape in shapes.items()}
+    products = {linear: counted[Counter[linear.name]] * size for linear, size in sizes.items()}
+    used = sum(products.values())
     lost = {cause: counted[counter] * multipliers for counter, cause in CAUSES.items()}
     lost["padding"] = counted[Counter.WORDS] * multipliers - used
     idle = cycles - counted[Counter.WORDS] - sum(counted[counter] for counter in CAUSES)
@@ -77,5 +80,6 @@ def usage(design: Design, counted: Mapping[Counter, int]) -> Usage:
         },
     )
     array = Share(cycles * multipliers, used, lost)
-    tokens = counted[Counter.QKV] / design.model.layers
-    return Usage(cycles, tokens, array, attention)
+    in_layers = sum(products[linear] for linear in LAYER_LINEARS)
+    of_a_row = design.model.layers * sum(sizes[linear] for linear in LAYER_LINEARS)
+    return Usage(cycles, in_layers / of_a_row, array, attention)
