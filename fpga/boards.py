@@ -131,7 +131,7 @@ class Board:
         try:
             return getattr(importlib.import_module(module), name)()
         except ImportError as error:
-            raise ToolError("amaranth-boards is missing: pip install 'intaglio[fpga]'") from error
+            raise ToolError("amaranth-boards is missing: pip install -e '.[fpga]'") from error
 
 
 PLACE_ECP5 = "--seed 1 --placer static --router router2"
@@ -140,8 +140,8 @@ PLACE_ECP5 = "--seed 1 --placer static --router router2"
 KEEP_COPIES = "setattr -mod -set keep_hierarchy 1 *.copy_*"
 """Keeps registers apart that hold the same, each near what it feeds: see `hw.pipeline.copy`."""
 
-SOFT_TABLES = "proc; booth *.table *.exp2_* *.even *.odd"
-"""Makes the multipliers of interpolated tables from lookup tables instead of DSP blocks."""
+SOFT_TABLES = "proc; booth *.exp2_* *.even *.odd"
+"""Makes multipliers of some interpolated tables from lookup tables instead of DSP blocks."""
 
 LEDS = {name: ("led", number, "") for number, name in enumerate(("alive", "busy", "dropped"))}
 """The first three of a row."""
@@ -149,7 +149,7 @@ LEDS = {name: ("led", number, "") for number, name in enumerate(("alive", "busy"
 LARGE = ChipConfig(groups=3, kv_lanes=1, context=100)
 """For 156 multipliers and 208 block RAMs: a fourth group, or 128 positions, need more of these."""
 SMALL = ChipConfig(
-    outputs=4, depth=4, kv_lanes=1, window=16, context=128, small_float=FloatFormat(8, 10)
+    outputs=4, depth=2, kv_lanes=1, window=16, context=128, small_float=FloatFormat(8, 10)
 )
 """For 28 multipliers, with `SOFT_TABLES`."""
 LEAST = ChipConfig(outputs=2, depth=2, kv_lanes=1, window=8, small_float=FloatFormat(8, 10))

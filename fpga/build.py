@@ -52,16 +52,23 @@ def write_design(board: Board, design: Design, folder: Path) -> None:
 def design_of(folder: Path) -> tuple[Board, Design]:
     """Board and design of the build in `folder`; raises :exc:`ConfigError` if there is none."""
     try:
-        known = json.loads((folder / "design.json").read_text())
+        text = (folder / "design.json").read_text()
     except FileNotFoundError:
         raise ConfigError(
             f"{folder} holds no build: make one with intaglio bitstream --board NAME -o {folder}"
         ) from None
-    chip = known["chip"]
-    for role in ("weights", "activations", "kv"):
-        chip[role] = element_format(chip[role])
-    chip["small_float"] = float_format(chip["small_float"])
-    return board(known["board"]), Design(ModelConfig(**known["model"]), ChipConfig(**chip))
+    try:
+        known = json.loads(text)
+        chip = known["chip"]
+        for role in ("weights", "activations", "kv"):
+            chip[role] = element_format(chip[role])
+        chip["small_float"] = float_format(chip["small_float"])
+        design = Design(ModelConfig(**known["model"]), ChipConfig(**chip))
+        return board(known["board"]), design
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{folder}/design.json is not one that this version writes ({error!r}): build it again"
+        ) from error
 
 
 def build(board: Board, etched: Etched, folder: Path, show: Show) -> Report:

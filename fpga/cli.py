@@ -62,7 +62,7 @@ def connect(link: Link, etched: Etched) -> Iterator["BoardChip"]:
     try:
         from intaglio.fpga.link import BoardChip
     except ImportError as error:
-        raise ToolError("pyserial is missing: pip install 'intaglio[fpga]'") from error
+        raise ToolError("pyserial is missing: pip install -e '.[fpga]'") from error
     board, design = link.board, etched.design
     if not link.simulate:
         with BoardChip(link.port or serial_port(board), board.baud, design) as chip:

@@ -15,7 +15,7 @@ def _program(name: str) -> Tool:
     try:
         program = find(name)
     except ToolError:
-        return Tool(name, purpose, False, "", "", "pip install 'intaglio[fpga]'")
+        return Tool(name, purpose, False, "", "", "pip install -e '.[fpga]'")
     return Tool(name, purpose, False, program.path, program.version, "")
 
 

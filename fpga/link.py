@@ -178,11 +178,12 @@ class BoardChip:
             signatures = {tap: got.signatures[tap] for tap in Tap}
             return Status(got.identity, got.good, got.dropped, bool(got.busy), signatures)
 
-        while True:
+        for _ in range(ATTEMPTS):
             answer, repeated = self._ask(Kind.QUERY, b"", status_of)
             if not repeated:
                 return answer
             self._drain()  # an answer to the first question may be old news
+        raise LinkError(f"Too much is lost between {self.port} and the board: try another cable")
 
     @property
     def counters(self) -> dict[Counter, int]:

@@ -66,7 +66,7 @@ def serial_port(board: Board) -> str:
     try:
         from serial.tools.list_ports import comports
     except ImportError as error:
-        raise ToolError("pyserial is missing: pip install 'intaglio[fpga]'") from error
+        raise ToolError("pyserial is missing: pip install -e '.[fpga]'") from error
     ports = [port for port in comports() if (port.vid, port.pid) == board.usb]
     if board.interface:
         # Bridges with more than one interface show a port for each.

@@ -219,19 +219,20 @@ class Columns(wiring.Component):
         enable = copy(m, 1, self.next_enable, "enable", init=1)
         flags = data.View(FLAGS, copy(m, self.enable, self.before, "flags"))
         x = data.View(self.x.shape(), copy(m, self.enable, self.x, "x"))
-        for output, elements in enumerate(self.w):
-            w = delay(m, enable, elements, 1, f"w_{output}")
-            for row, row_sums in enumerate(self.sums):
+        for output in range(len(self.w)):
+            w = delay(m, enable, self.w[output], 1, f"w_{output}")
+            for row in range(len(self.sums)):
+                held = self.sums[row][output]
                 products = [
                     product(m, platform, enable, a, b, f"{row}_{output}_{d}")
                     for d, (a, b) in enumerate(zip(x[row], w, strict=True))
                 ]
                 depth_sum = sum_tree(m, enable, products, f"depth_sum_{row}_{output}")
-                block_sum = Signal.like(row_sums[output], name=f"block_sum_{row}_{output}")
+                block_sum = Signal.like(held, name=f"block_sum_{row}_{output}")
                 total = Signal.like(block_sum, name=f"total_{row}_{output}")
                 m.d.comb += total.eq(Mux(flags.start, 0, block_sum) + depth_sum)
                 with m.If(enable & flags.valid):
                     m.d.sync += block_sum.eq(total)
                     with m.If(flags.end):
-                        m.d.sync += row_sums[output].eq(total)
+                        m.d.sync += held.eq(total)
         return m

@@ -186,7 +186,7 @@ def curve(
     checkpoint: Checkpoint, chip: ChipConfig, show: Callable[[str], None]
 ) -> Iterator[tuple[int, Area]]:
     """Multipliers and area of the arrays with as many rows as `chip` has, 4 outputs to its own."""
-    outputs = 4
+    outputs = min(4, chip.outputs)
     while outputs <= chip.outputs:
         show(f"array of {chip.rows} x {outputs} x {chip.depth}")
         smaller = replace(chip, outputs=outputs)

@@ -24,10 +24,13 @@ from intaglio.sim.traffic import (
 )
 from intaglio.sim.usage import Usage, usage
 
-__all__ = ["Point", "as_table", "bench", "contexts_of", "ladder"]
+__all__ = ["LONGEST_PROMPT", "Point", "as_table", "bench", "contexts_of", "ladder"]
 
 STEPS = 4
 """Steps of each sequence that are measured."""
+
+LONGEST_PROMPT = 512
+"""A longer prompt says nothing new, and takes its time."""
 
 SPARE = 10
 """Positions that a measurement may use beyond its context."""
@@ -99,7 +102,8 @@ def _prefill(chip: SimulatedChip, length: int, running: list[Batch]) -> Point:
     """A prompt in the last slot, alone or while other sequences go on."""
     design = chip.design
     others = sum(len(batch.slots) for batch in running)
-    tokens = [3 + n % (design.model.vocab - 3) for n in range(length)]
+    first = min(3, design.model.vocab - 1)
+    tokens = [first + n % (design.model.vocab - first) for n in range(length)]
     prompt = Prompt([design.slots - 1], tokens, design.chip.rows)
     ahead = 1 if others else design.chip.groups
     position = running[0].position if running else 0
@@ -128,7 +132,7 @@ def bench(
         for sequences in ladder(slots):
             report(f"decode of {sequences} at {context} positions")
             yield _decode(chip, again(chip, everybody, sequences))
-    length = contexts[-1]
+    length = min(contexts[-1], LONGEST_PROMPT)
     report(f"a prompt of {length} tokens")
     yield _prefill(chip, length, [])
     if slots > 1:

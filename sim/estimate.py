@@ -306,21 +306,30 @@ class Play:
     def _attend_row(self, engine: int, positions: int, due: int) -> int:
         """One pass over the keys, and one over the values a window behind; its last value."""
         window = self.design.chip.window
+        full, rest = divmod(positions, window)
         shift = RESCALE * sum(1 / head for head in range(1, self.design.q_lanes + 1))
+        different = min(full, int(shift) + 2)
         self.keys += positions
         key = max(due + ATTEND, self.scores[engine] + 1)
         free = self.contexts[engine] + 1
-        for n, start in enumerate(range(0, positions, window)):
-            length = min(window, positions - start)
-            key += length
-            record = key - 1 + SCORE
-            turn = max(record + PREPARE, free)
-            key += turn - record - 1  # the scores stand still until the record is taken
-            free = turn + 1 + (int(shift / n) if n else 0) + length
+        for n in range(different):
+            key, free = self._window(key, free, window, int(shift / n) if n else 0)
+        # The others are alike: nothing is shifted, and their records are waited for.
+        alike = (full - different) * (window + PREPARE - 1)
+        key, free = key + alike, free + alike
+        if rest:
+            key, free = self._window(key, free, rest, int(shift / full) if full else 0)
         # The last value of a row is taken when its result has a place.
         last = max(free - 1, self.outputs[engine])
         self.scores[engine], self.contexts[engine] = key, last + 1
         return last
+
+    def _window(self, key: int, free: int, length: int, shift: int) -> tuple[int, int]:
+        """When the scores of a window are through, and when its values."""
+        record = key + length - 1 + SCORE
+        # The scores stand still until the record is taken.
+        turn = max(record + PREPARE, free)
+        return turn - SCORE, turn + 1 + shift + length
 
 
 def _used(

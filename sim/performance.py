@@ -17,6 +17,7 @@ from intaglio.sim import bench as benchmark
 from intaglio.sim import gemm as products
 from intaglio.sim import predict
 from intaglio.sim.options import Json, ModelArgument, console, stages, with_chip
+from intaglio.sim.picture import require
 from intaglio.sim.simulator import SimulatedChip
 from intaglio.sim.trace import as_perfetto, record
 
@@ -55,6 +56,8 @@ def bench(
     places = benchmark.contexts_of(design, contexts)
     if plots is not None:
         drawing()  # before the long work
+        if plots.exists() and not plots.is_dir():
+            raise ConfigError(f"{plots} is a file, not a folder for plots")
     simulated = _simulated(checkpoint, design)
     with stages("measuring") as show:
         points = list(benchmark.bench(simulated, places, show))
@@ -102,8 +105,10 @@ def trace(
         raise ConfigError(
             f"{after} positions and {tokens} tokens do not fit the context of {design.context}"
         )
+    if not output.parent.is_dir():
+        raise ConfigError(f"There is no folder {output.parent} for the trace {output.name}")
     if picture is not None:
-        drawing()  # before the long work
+        require(picture)
     simulated = _simulated(checkpoint, design)
     with stages("recording"):
         shown = record(simulated, count, after, tokens)

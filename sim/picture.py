@@ -22,13 +22,15 @@ Box = tuple[float, float, float, float]
 
 
 def require(path: Path) -> None:
-    """Raise an error if no picture can be drawn into `path`; synthesis takes long."""
+    """Raise an error if no picture can be drawn into `path`: before the long work."""
     if path.suffix not in (".svg", ".png"):
         raise ConfigError(f"A picture's name must end in .svg or .png, not {path.name}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"There is no folder {path.parent} for the picture {path.name}")
     try:
         import matplotlib  # noqa: F401 (whether it is there)
     except ImportError as error:
-        raise ToolError("matplotlib is missing: pip install 'intaglio[plots]'") from error
+        raise ToolError("matplotlib is missing: pip install -e '.[plots]'") from error
 
 
 def _figure(width: float, height: float) -> "Figure":

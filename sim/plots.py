@@ -13,7 +13,7 @@ try:
     from matplotlib import pyplot as plt
     from matplotlib.patches import Rectangle
 except ImportError:
-    raise ToolError("matplotlib is missing, which draws: pip install 'intaglio[plots]'") from None
+    raise ToolError("matplotlib is missing, which draws: pip install -e '.[plots]'") from None
 
 __all__ = ["plot_bench", "plot_timeline"]
 

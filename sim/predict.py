@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from intaglio.hw.config import Design, Linear
-from intaglio.sim.bench import ladder
+from intaglio.sim.bench import LONGEST_PROMPT, ladder
 from intaglio.sim.estimate import Estimate, estimate_decode, estimate_prompt, roof
 from intaglio.sim.terms import TERMS, linear_terms
 
@@ -49,7 +49,7 @@ def predict(design: Design, contexts: list[int]) -> list[Prediction]:
         for n in ladder(design.slots):
             expected = estimate_decode(design, n, context)
             points.append(Prediction("decode", n, context, expected, roof(design, n, context)))
-    length = contexts[-1]
+    length = min(contexts[-1], LONGEST_PROMPT)
     for others in sorted({0, design.slots - 1}):
         expected = estimate_prompt(design, length, others, 0)
         kind = "mixed" if others else "prefill"
@@ -75,6 +75,13 @@ def terms_table(name: str, design: Design) -> Table:
     return table
 
 
+def _short(number: float) -> str:
+    """A number in at most eight characters: with decimals, or in millions."""
+    if number >= 1e6:
+        return f"{number / 1e6:,.1f} M"
+    return f"{number:.3g}" if number < 10 else f"{number:,.1f}"
+
+
 def as_table(points: list[Prediction], mhz: float) -> Table:
     """A table for the terminal."""
     title = f"cycles per token; what no engine can go below; tokens/s at {mhz:g} MHz"
@@ -91,8 +98,8 @@ def as_table(points: list[Prediction], mhz: float) -> Table:
     for p in points:
         e = p.expected
         table.add_row(
-            p.kind, str(p.sequences), str(p.context), f"{e.cycles_per_token:,.1f}",
-            f"{p.roof:,.1f}" if p.roof else "", f"{mhz * 1e6 / e.cycles_per_token:,.0f}",
-            f"{e.first_token:,.0f}", f"{e.useful:.1%}", f"{e.attention:.1%}",
+            p.kind, str(p.sequences), str(p.context), _short(e.cycles_per_token),
+            _short(p.roof) if p.roof else "", _short(mhz * 1e6 / e.cycles_per_token),
+            _short(e.first_token), f"{e.useful:.1%}", f"{e.attention:.1%}",
         )  # fmt: skip
     return table

@@ -227,6 +227,7 @@ def test_boxes_are_as_large_as_their_weights():
     ("arguments", "words"),
     [
         (("--picture", "map.pdf"), ["map.pdf", ".svg"]),
+        (("--picture", "nowhere/map.svg"), ["nowhere", "folder"]),
         (("--curve", "curve.svg", "--cells", "ice40"), ["--curve", "cmos", "ice40"]),
         (("--board", "icebreaker", "--cells", "ecp5"), ["ice40", "ecp5"]),
         (("--board", "nowhere"), ["nowhere", "icebreaker"]),
@@ -241,11 +242,18 @@ def test_mistakes(arguments, words, intaglio):
     assert all(word in sentence for word in words), sentence
 
 
+def test_curve_of_the_smallest_array(intaglio, tmp_path):
+    pytest.importorskip("matplotlib")
+    code, _, err = intaglio(*TINY, "--curve", tmp_path / "curve.svg")
+    assert code == 0, err
+    assert "multipliers of the array" in (tmp_path / "curve.svg").read_text()
+
+
 def test_matplotlib_is_missing(intaglio, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     code, out, err = intaglio(*TINY, "--picture", "map.svg")
     assert (code, out) == (2, "")
-    assert "intaglio[plots]" in err
+    assert "'.[plots]'" in err
 
 
 def test_yosys_is_missing(intaglio, monkeypatch, tmp_path):

@@ -303,6 +303,15 @@ def test_selftest_passes():
         assert board.commands == 30 + 1
 
 
+def test_half_of_all_questions_lost_is_said():
+    """A status that was asked for twice is not trusted, but not asked for for ever."""
+    etched = random_etched()
+    lost = Damage(2, lambda data: b"", spare=2)
+    said = pytest.raises(LinkError, match="Too much is lost")
+    with Board(etched, to_board=lost) as board, chip_on(board) as chip, said:
+        list(iter(chip.status, None))
+
+
 def test_selftest_can_be_shorter():
     etched = random_etched()
     with Board(etched) as board, chip_on(board) as chip:

@@ -151,6 +151,8 @@ def test_pictures(recorded, tmp_path):
         (("bench", "--contexts", "many"), "numbers such as"),
         (("bench", "--contexts", "0"), "not from 1"),
         (("estimate", "--context", "5"), "raise --context"),
+        (("trace", "--picture", "t.pdf"), "must end in .svg or .png"),
+        (("trace", "-o", "nowhere/t.json"), "no folder nowhere"),
         (("trace", "--sequences", "9"), "9 sequences do not fit"),
         (("trace", "--after", "300"), "300 positions and 2 tokens"),
         (("estimate", "--engines", "3"), "power of two"),
