@@ -140,9 +140,6 @@ PLACE_ECP5 = "--seed 1 --placer static --router router2"
 KEEP_COPIES = "setattr -mod -set keep_hierarchy 1 *.copy_*"
 """Keeps registers apart that hold the same, each near what it feeds: see `hw.pipeline.copy`."""
 
-SOFT_TABLES = "proc; booth *.exp2_* *.even *.odd"
-"""Makes multipliers of some interpolated tables from lookup tables instead of DSP blocks."""
-
 LEDS = {name: ("led", number, "") for number, name in enumerate(("alive", "busy", "dropped"))}
 """The first three of a row."""
 
@@ -151,7 +148,7 @@ LARGE = ChipConfig(groups=3, kv_lanes=1, context=100)
 SMALL = ChipConfig(
     outputs=4, depth=2, kv_lanes=1, window=16, context=128, small_float=FloatFormat(8, 10)
 )
-"""For 28 multipliers, with `SOFT_TABLES`."""
+"""For 28 multipliers, and 24,288 lookup tables."""
 LEAST = ChipConfig(outputs=2, depth=2, kv_lanes=1, window=8, small_float=FloatFormat(8, 10))
 """For 8 multipliers."""
 
@@ -182,7 +179,6 @@ BOARDS = {
             programmer=("--board", "ulx3s"),
             chip=SMALL,
             model="golden/small_model",
-            script_after_read=SOFT_TABLES,
             place_options=PLACE_ECP5,
         ),
         Board(
@@ -211,7 +207,6 @@ BOARDS = {
             programmer=("--board", "icepi-zero"),
             chip=SMALL,
             model="golden/small_model",
-            script_after_read=SOFT_TABLES,
             place_options=PLACE_ECP5,
         ),
         Board(
