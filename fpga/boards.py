@@ -140,6 +140,9 @@ PLACE_ECP5 = "--seed 1 --placer static --router router2"
 KEEP_COPIES = "setattr -mod -set keep_hierarchy 1 *.copy_*"
 """Keeps registers apart that hold the same, each near what it feeds: see `hw.pipeline.copy`."""
 
+SOFT_TABLES = "proc; booth *.exp2_* *.even *.odd"
+"""Makes multipliers of some interpolated tables from lookup tables instead of DSP blocks."""
+
 LEDS = {name: ("led", number, "") for number, name in enumerate(("alive", "busy", "dropped"))}
 """The first three of a row."""
 
@@ -148,7 +151,7 @@ LARGE = ChipConfig(groups=3, kv_lanes=1, context=100)
 SMALL = ChipConfig(
     outputs=4, depth=2, kv_lanes=1, window=16, context=128, small_float=FloatFormat(8, 10)
 )
-"""For 28 multipliers, and 24,288 lookup tables."""
+"""For 28 multipliers, with `SOFT_TABLES`, and 24,288 lookup tables."""
 LEAST = ChipConfig(outputs=2, depth=2, kv_lanes=1, window=8, small_float=FloatFormat(8, 10))
 """For 8 multipliers."""
 
@@ -173,12 +176,14 @@ BOARDS = {
             title="ULX3S with LFE5U-25F",
             platform="amaranth_boards.ulx3s:ULX3S_25F_Platform",
             device=LFE5U_25F,
-            pll=ECP5PLL(25_000_000, 5, 12, 10),
+            pll=ECP5PLL(25_000_000, 4, 9, 10),
+            baud=2_000_000,
             usb=FT231X,
             leds=LEDS,
             programmer=("--board", "ulx3s"),
             chip=SMALL,
             model="golden/small_model",
+            script_after_read=SOFT_TABLES,
             place_options=PLACE_ECP5,
         ),
         Board(
@@ -201,12 +206,14 @@ BOARDS = {
             title="Icepi Zero with LFE5U-25F",
             platform="amaranth_boards.icepi_zero:IcepiZero1_3Platform",
             device=LFE5U_25F,
-            pll=ECP5PLL(50_000_000, 5, 6, 10),
+            pll=ECP5PLL(50_000_000, 8, 9, 10),
+            baud=2_000_000,
             usb=FT231X,
             leds=LEDS,
             programmer=("--board", "icepi-zero"),
             chip=SMALL,
             model="golden/small_model",
+            script_after_read=SOFT_TABLES,
             place_options=PLACE_ECP5,
         ),
         Board(
