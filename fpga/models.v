@@ -42,7 +42,7 @@ module DCCA(input CLKI, CE, output CLKO);
   assign CLKO = CLKI & open;
 endmodule
 
-// A multiplier whose factors and product are registered, as in hw/product.py.
+// A multiplier whose factors and product are registered, as in hw/dsp.py.
 module MULT18X18D #(
   parameter REG_INPUTA_CLK = "", parameter REG_INPUTA_CE = "", parameter REG_INPUTA_RST = "",
   parameter REG_INPUTB_CLK = "", parameter REG_INPUTB_CE = "", parameter REG_INPUTB_RST = "",

@@ -5,9 +5,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from intaglio.hw.dsp import LATENCY, dsp_product
 from intaglio.hw.formats import BLOCK
 from intaglio.hw.pipeline import copy, delay, sum_tree
-from intaglio.hw.product import LATENCY, product
 
 COLUMNS = 4
 """Outputs that share registers for what the array broadcasts."""
@@ -224,7 +224,7 @@ class Columns(wiring.Component):
             for row in range(len(self.sums)):
                 held = self.sums[row][output]
                 products = [
-                    product(m, platform, enable, a, b, f"{row}_{output}_{d}")
+                    dsp_product(m, platform, enable, a, b, f"{row}_{output}_{d}")
                     for d, (a, b) in enumerate(zip(x[row], w, strict=True))
                 ]
                 depth_sum = sum_tree(m, enable, products, f"depth_sum_{row}_{output}")

@@ -67,18 +67,12 @@ class Drain(wiring.Component):
         self.fmt, self.rows = chip.small_float, chip.rows
         self.code = float_layout(self.fmt)
         pairs = pairs_layout(self.fmt, self.rows)
+        inverse = {"inverse": data.ArrayLayout(self.code, self.rows), "tag": layouts.group}
         super().__init__({
             "jobs": In(stream.Signature(layouts.drain_job)),
             "results": In(stream.Signature(pairs)),
             "embedding": In(stream.Signature(pairs)),
-            "inverse": In(
-                stream.Signature(
-                    data.StructLayout({
-                        "inverse": data.ArrayLayout(self.code, self.rows),
-                        "tag": layouts.group,
-                    })
-                )
-            ),
+            "inverse": In(stream.Signature(data.StructLayout(inverse))),
             "o": Out(
                 stream.Signature(
                     data.StructLayout({"pairs": pairs, "last": 1, "tag": layouts.drain_tag})
@@ -155,7 +149,7 @@ class Drain(wiring.Component):
             self._branches(m, row, y, rope[row], residual[row], at_branch, at_sum, leaving,
                            outgoing[row], enable)  # fmt: skip
         self._residual_write(m, enable, leaving, outgoing)
-        self._leave(m, enable, leaving, outgoing)
+        self._leave(m, leaving, outgoing)
         return m
 
     def _take_pairs(self, m: Module, enable):
@@ -385,7 +379,7 @@ class Drain(wiring.Component):
         with m.Else():
             m.d.comb += [out[k].eq(sums[k]) for k in range(2)]
 
-    def _leave(self, m: Module, enable, leaving, outgoing) -> None:
+    def _leave(self, m: Module, leaving, outgoing) -> None:
         end = self.end
         gate = leaving.mode == DrainMode.GATE
         head = end.o.p.tag.mode == DrainMode.HEAD
@@ -393,11 +387,7 @@ class Drain(wiring.Component):
             end.i.valid.eq(leaving.valid & (~gate | leaving.odd)),
             end.i.p.pairs.eq(outgoing),
             end.i.p.last.eq(leaving.last),
-            end.i.p.tag.mode.eq(leaving.mode),
-            end.i.p.tag.group.eq(leaving.group),
-            end.i.p.tag.cached.eq(leaving.cached),
-            end.i.p.tag.announce.eq(leaving.announce),
-            end.i.p.tag.end.eq(leaving.end),
+            *(end.i.p.tag[name].eq(leaving[name]) for name, _ in end.i.p.tag.shape()),
             self.o.payload.eq(end.o.payload),
             self.logits.p.pairs.eq(end.o.p.pairs),
             self.logits.p.last.eq(end.o.p.tag.end),

@@ -28,9 +28,8 @@ class UARTChip(wiring.Component):
     An event waits until the one before has been framed, and the chip waits with it. A command is
     held until the chip takes it. A status, or the counters, goes out when no event waits. It is
     what was asked for last before it began to go; questions that come while it goes are answered by
-    it too, so a host asks one thing at a time. In a generation the
-    chip takes the next command in the cycle in which an event has been framed: nothing else is in
-    flight then.
+    it too, so a host asks one thing at a time. In a generation the chip takes the next command in
+    the cycle in which an event has been framed: nothing else is in flight then.
 
     Parameters
     ----------

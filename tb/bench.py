@@ -44,9 +44,9 @@ VERILATOR_ARGS = [
 ]
 
 
-def _build(unit: wiring.Component, simulator: str) -> Path:
+def _build(unit: wiring.Component, simulator: str, models: str) -> Path:
     """Folder of the built simulation of `unit` as module ``unit``."""
-    text = verilog_text(unit, "unit")
+    text = verilog_text(unit, "unit") + models
     ports = (HERE / "ports.vlt").read_text()
     folder = CACHE / digest(text, simulator, ports, *VERILATOR_ARGS, *tool_versions())
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,13 +82,14 @@ def check(
     simulator: str,
     tmp_path: Path,
     patience: int = 100,
+    models: str = "",
 ) -> None:
     """Send `inputs` (payloads by port) and require `outputs`, with and without random stalls.
 
     What is None among the outputs may be anything. Gives up after `patience` cycles for each
-    payload.
+    payload. `models` is the Verilog of a vendor's cells in the unit.
     """
-    folder = _build(unit, simulator)
+    folder = _build(unit, simulator, models)
 
     def packed(ports: dict[str, list]) -> dict[str, list[int | None]]:
         return {

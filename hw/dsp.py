@@ -1,4 +1,4 @@
-"""Products in the multiplier blocks of an FPGA, with the registers that these have inside."""
+"""Products in the DSP blocks of an FPGA, with the registers that these have inside."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ from amaranth import ClockSignal, Const, Instance, Module, Signal, Value, signed
 
 from intaglio.hw.pipeline import delay
 
-__all__ = ["LATENCY", "product"]
+__all__ = ["LATENCY", "dsp_product"]
 
 LATENCY = 2
 """Enabled cycles from two factors to their product."""
 
 
-def product(m: Module, platform: Any, enable: Value, a: Value, b: Value, name: str) -> Value:
+def dsp_product(m: Module, platform: Any, enable: Value, a: Value, b: Value, name: str) -> Value:
     """``a * b`` of two signed numbers of at most 18 bits, `LATENCY` enabled cycles later.
 
     On an ECP5 a ``MULT18X18D`` that registers factors and product itself (source: Lattice
