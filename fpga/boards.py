@@ -4,11 +4,11 @@ A new board is a new entry of `BOARDS`.
 """
 
 import importlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from intaglio.hw.config import ChipConfig
+from intaglio.hw.config import CHIPS, ChipConfig
 from intaglio.hw.formats import ConfigError, FloatFormat
 from intaglio.sim.tools import ToolError
 
@@ -106,6 +106,9 @@ class Board:
     """Options of openFPGALoader that name the board."""
     persist: tuple[str, ...] = ("--write-flash",)
     """Options that write the flash, where it is not written anyway."""
+    flash: int | None = None
+    """Address in the board's flash, in bytes, of what fills the large RAMs that have no contents of
+    their own; None where block RAM holds everything."""
     chip: ChipConfig = field(default_factory=ChipConfig)
     """What is etched unless the user says otherwise."""
     model: str | None = None
@@ -152,8 +155,26 @@ SMALL = ChipConfig(
     outputs=4, depth=2, kv_lanes=1, window=16, context=128, small_float=FloatFormat(8, 10)
 )
 """For 28 multipliers, with `SOFT_TABLES`, and 24,288 lookup tables."""
-LEAST = ChipConfig(outputs=2, depth=2, kv_lanes=1, window=8, small_float=FloatFormat(8, 10))
-"""For 8 multipliers."""
+HIDE_NAMES = "hierarchy -top top; rename -hide w:*"
+"""A netlist comes back from ABC with names of its own, which may be those of wires."""
+
+ICEBREAKER = Board(
+    name="icebreaker",
+    title="iCEBreaker with iCE40UP5K",
+    platform="amaranth_boards.icebreaker:ICEBreakerPlatform",
+    device=UP5K,
+    pll=ICE40PLL(12_000_000, 0, 47, 5, 1),
+    usb=FT2232H,
+    interface=1,
+    leds={"busy": ("led_g", 0, ""), "dropped": ("led_r", 0, "")},
+    programmer=("--board", "ice40_generic"),
+    persist=(),
+    flash=0x100000,
+    chip=replace(CHIPS["shared"], context=128),
+    model="golden/small_model",
+    synth_options="-dsp",
+    script_after_read=HIDE_NAMES,
+)
 
 BOARDS = {
     board.name: board
@@ -216,20 +237,13 @@ BOARDS = {
             script_after_read=SOFT_TABLES,
             place_options=PLACE_ECP5,
         ),
-        Board(
-            name="icebreaker",
-            title="iCEBreaker with iCE40UP5K",
-            platform="amaranth_boards.icebreaker:ICEBreakerPlatform",
-            device=UP5K,
-            pll=ICE40PLL(12_000_000, 0, 47, 5, 1),
-            usb=FT2232H,
-            interface=1,
-            leds={"busy": ("led_g", 0, ""), "dropped": ("led_r", 0, "")},
-            programmer=("--board", "ice40_generic"),
-            persist=(),
-            chip=LEAST,
-            model="golden/small_model",
-            synth_options="-dsp",
+        ICEBREAKER,
+        # Its weights do not fit the RAMs, and stay in the flash.
+        replace(
+            ICEBREAKER,
+            name="icebreaker-large",
+            title="iCEBreaker with a larger model",
+            model=None,
         ),
     )
 }  # fmt: skip

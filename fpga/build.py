@@ -20,12 +20,12 @@ from intaglio.fpga.etch import bits, etch_into, map_columns, padded, random_cont
 from intaglio.fpga.expect import Expected, expect
 from intaglio.fpga.place import PLACED, Show, place
 from intaglio.fpga.report import Report, report_on
+from intaglio.fpga.top import core_of
 from intaglio.golden.checkpoint import Checkpoint, CheckpointError
 from intaglio.golden.etch import Etched, etch
 from intaglio.golden.images import images
 from intaglio.hw.config import ChipConfig, Design, ModelConfig
 from intaglio.hw.formats import ConfigError, element_format, float_format
-from intaglio.hw.uart_chip import UARTChip
 
 __all__ = ["build", "design_of", "etch_anew", "write_design"]
 
@@ -82,8 +82,7 @@ def build(board: Board, etched: Etched, folder: Path, show: Show) -> Report:
     write_design(board, design, folder)
     contents = padded(images(etched), family)
     placeholder = random_contents(design, contents, SEED)
-    core = UARTChip(design, placeholder, cycles_per_bit=board.cycles_per_bit)
-    place(board, core, folder, show)
+    place(board, core_of(board, design, placeholder), folder, show)
     show("looking for the etched memories in the placed design")
     map_columns(folder, family, bits(design, placeholder))
     return _finish(board, etched, folder, show, expect(etched, show))

@@ -11,11 +11,10 @@ from types import TracebackType
 
 from intaglio.fpga.boards import Board
 from intaglio.fpga.etch import padded
-from intaglio.fpga.top import BoardTop
+from intaglio.fpga.top import BoardTop, core_of
 from intaglio.golden.etch import Etched
 from intaglio.golden.images import images
 from intaglio.hw.images import Images
-from intaglio.hw.uart_chip import UARTChip
 from intaglio.sim.cache import built, digest, source_text, tool_versions, verilate
 from intaglio.sim.tools import ToolError
 from intaglio.sim.verilog import memory_images, read_from_files, use_bundled_yosys
@@ -31,7 +30,7 @@ SOURCES = [HERE / n for n in ("simulate.py", "board.cpp", "models.v", "top.py", 
 def top_text(board: Board, etched: Etched, contents: Images) -> str:
     """Verilog of the board's top, as its build exports it, with memories read from files."""
     use_bundled_yosys()
-    core = UARTChip(etched.design, contents, cycles_per_bit=board.cycles_per_bit)
+    core = core_of(board, etched.design, contents)
     plan = board.make_platform().prepare(
         BoardTop(board, core), "top", emit_src=False, debug_verilog=True
     )

@@ -7,14 +7,18 @@ from amaranth.lib import io
 
 from intaglio.fpga.boards import Board
 from intaglio.fpga.clock import ClockGenerator
+from intaglio.hw.config import Design
+from intaglio.hw.images import Images
+from intaglio.hw.shared.flashed import flashed_memory
+from intaglio.hw.uart_chip import UARTChip
 
-__all__ = ["BoardTop", "Core"]
+__all__ = ["BoardTop", "Core", "core_of"]
 
 
 class Core(Protocol):
     """What a board's top takes: a component of the domain ``sync`` that talks over a UART.
 
-    It synchronises ``rx`` itself. ``busy`` and ``dropped`` are for LEDs.
+    It synchronises ``rx`` itself. ``busy`` and ``dropped`` are for LEDs. It may have a ``flash``.
     """
 
     rx: Signal
@@ -58,4 +62,30 @@ class BoardTop(Elaboratable):
                 io.Direction.Output, getattr(pins, part) if part else pins
             )
             m.d.comb += led.o.eq(states[state])
+        if self.board.flash is not None and hasattr(core, "flash"):
+            self._flash(m, platform, core.flash)
         return m
+
+    def _flash(self, m: Module, platform: Any, pins: Any) -> None:
+        """Pins of the flash, each with a register; its clock rises in the middle of a cycle."""
+        flash = platform.request(
+            "spi_flash_4x", 0, dir={"cs": "-", "clk": "-", "dq": "-"}
+        )
+        m.submodules.flash_select = select = io.FFBuffer(io.Direction.Output, flash.cs)
+        m.submodules.flash_clock = clock = io.DDRBuffer(io.Direction.Output, flash.clk)
+        m.d.comb += [select.o.eq(pins.select), clock.o[0].eq(0), clock.o[1].eq(pins.pulse)]
+        for n in range(4):
+            pin = io.FFBuffer(io.Direction.Bidir, flash.dq[n])
+            m.submodules[f"flash_{n}"] = pin
+            m.d.comb += [pin.o.eq(pins.o[n]), pin.oe.eq(pins.oe[n]), pins.i[n].eq(pin.i)]
+
+
+def core_of(board: Board, design: Design, contents: Images) -> UARTChip:
+    """The chip of `design` as `board` gets it.
+
+    Raises :exc:`~intaglio.hw.formats.ConfigError` if its memory does not fit the board's.
+    """
+    memory = None
+    if design.shared and board.flash is not None:
+        memory = flashed_memory(design, board.flash)
+    return UARTChip(design, contents, cycles_per_bit=board.cycles_per_bit, memory=memory)

@@ -4,6 +4,7 @@ import numpy as np
 
 from intaglio.golden import small_float
 from intaglio.golden.etch import Etched
+from intaglio.golden.main_memory import main_memory
 from intaglio.hw.config import LAYER_LINEARS, Design, Linear
 from intaglio.hw.formats import ElementFormat
 from intaglio.hw.images import Images
@@ -98,12 +99,15 @@ def images(etched: Etched) -> Images:
     dim, vocab = design.model.dim, design.model.vocab
     table = etched.embedding.integers[0].reshape(vocab, -1)[:, :dim].reshape(-1, 2)
     constants = small_float.encode(fmt, np.array([etched.inverse_dim, etched.eps]))
+    inverse_dim, eps = map(int, constants)
+    if design.shared:
+        return Images([], [], [], [], [], inverse_dim, eps, memory=main_memory(etched))
     return Images(
         weights=_weights(etched),
         embedding=pack_words((encode(element, table), element.bits)),
         embedding_exponents=etched.embedding.exponents[0].ravel().tolist(),
         rope=pack_words((small_float.encode(fmt, etched.rope).reshape(-1, 2), fmt.bits)),
         bias=_bias(etched),
-        inverse_dim=int(constants[0]),
-        eps=int(constants[1]),
+        inverse_dim=inverse_dim,
+        eps=eps,
     )

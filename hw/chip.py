@@ -23,10 +23,12 @@ from intaglio.hw.protocol import Counter, Tap
 from intaglio.hw.quantiser import BlockExponent, Quantiser, pairs_layout
 from intaglio.hw.sampler import Sampler
 from intaglio.hw.sequencer import Sequencer
+from intaglio.hw.shared.chip import SharedChip
+from intaglio.hw.shared.flashed import FlashedMemory
 from intaglio.hw.signature import StreamSignature
 from intaglio.hw.weights import EtchedROM
 
-__all__ = ["Chip"]
+__all__ = ["Chip", "make_chip"]
 
 QUEUED = 4
 """Jobs that may wait for a unit behind the array."""
@@ -340,3 +342,10 @@ class Chip(wiring.Component):
             self.logits.valid.eq(drain.logits.valid & drain.logits.ready),
             self.logits.payload.eq(drain.logits.payload),
         ]
+
+
+def make_chip(
+    design: Design, images: Images, memory: FlashedMemory | None = None
+) -> Chip | SharedChip:
+    """The chip of a design: with an array, or with one unit of each kind, and `memory`."""
+    return SharedChip(design, images, memory) if design.shared else Chip(design, images)

@@ -125,7 +125,8 @@ class ChipConfig:
     rows: int = 1
     """Tokens that walk through the array side by side."""
     outputs: int = 32
-    """N: outputs of the array for each row; a power of two."""
+    """N: outputs of the array for each row; a power of two. With 1 there is no array: four
+    multipliers, one adder and one multiplier of small floats serve all operations in turn."""
     depth: int = 4
     """D: products that are summed in one cycle for each output; a power of two, 2 or 4."""
     groups: int = 1
@@ -152,8 +153,8 @@ class ChipConfig:
         _require(1 <= self.rows <= 64, f"rows must be 1 to 64, not {self.rows}")
         _require(1 <= self.groups <= 16, f"groups must be 1 to 16, not {self.groups}")
         _require(
-            _is_power_of_two(self.outputs) and 2 <= self.outputs <= 1024,
-            f"outputs must be a power of two from 2 to 1024, not {self.outputs}",
+            _is_power_of_two(self.outputs) and self.outputs <= 1024,
+            f"outputs must be a power of two from 1 to 1024, not {self.outputs}",
         )
         _require(
             self.depth in (2, 4),
@@ -179,9 +180,10 @@ CHIPS = {
     "overlap": ChipConfig(groups=2),
     "sohu-mini": ChipConfig(rows=8, outputs=16, groups=4, engines=2),
     "tiny": ChipConfig(outputs=2, depth=2, kv_lanes=1, window=8),
+    "shared": ChipConfig(outputs=1, window=8, small_float=FloatFormat(8, 10)),
 }
 """Named presets for ``--chip``: one row; four rows; two groups in flight; many rows, groups and
-engines, as the real thing has; as small as it gets."""
+engines, as the real thing has; as small as an array gets; without an array."""
 
 
 class Linear(Enum):
@@ -244,6 +246,44 @@ class Design:
             "each belongs to one engine: raise --slots",
         )
         _require(self.context >= 2, f"The context must be at least 2 positions, not {self.context}")
+        if self.shared:
+            self._check_shared()
+
+    def _check_shared(self) -> None:
+        """What a chip of one output can be."""
+        m, c = self.model, self.chip
+        fmt = c.small_float
+        only = "With one output the chip has"
+        _require(
+            (c.rows, c.groups, c.engines, c.depth) == (1, 1, 1, 4),
+            f"{only} 1 row, 1 group, 1 engine and a depth of 4, not {c.rows}, {c.groups}, "
+            f"{c.engines} and {c.depth}",
+        )
+        _require(
+            c.weights.integer_bits <= 8 and c.activations.bits == c.kv.bits == 8,
+            f"{only} weights of at most 8 bits, and int8 for activations and the KV cache, not "
+            f"{c.weights.name}, {c.activations.name} and {c.kv.name}",
+        )
+        _require(
+            fmt.exponent_bits == 8 and fmt.fraction_bits <= 12,
+            f"{only} small floats with 8 exponent bits and at most 12 fraction bits, not {fmt}",
+        )
+        _require(
+            self.context <= 256 and m.vocab <= 1 << 15,
+            f"{only} at most 256 positions and 32768 tokens, not {self.context} and {m.vocab}: "
+            "its sums have 32 bits, and its factors 16",
+        )
+        _require(
+            self.lane_groups == 1 and m.head_block >= 4 and not m.has_bias,
+            f"{only} all key/value heads in a word (kv_lanes 0), heads whose size is a multiple "
+            f"of 4, and no biases; the model has heads of {m.head_dim}"
+            + (" and biases" if m.has_bias else ""),
+        )
+
+    @property
+    def shared(self) -> bool:
+        """Whether there is one unit of each kind, for all operations: see `hw.shared`."""
+        return self.chip.outputs == 1
 
     @property
     def context(self) -> int:

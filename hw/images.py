@@ -1,6 +1,6 @@
 """What is etched: the contents of a chip's memories."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["BANK", "ETCHED", "Images"]
 
@@ -31,3 +31,5 @@ class Images:
     """Small-float code of ``1 / dim``."""
     eps: int
     """Small-float code of the norms' epsilon."""
+    memory: list[int] = field(default_factory=list)
+    """Words of the main memory of a shared chip, which has nothing of the above but constants."""

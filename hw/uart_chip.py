@@ -2,10 +2,11 @@
 
 from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import In, Out, connect, flipped
 
-from intaglio.hw.chip import Chip
+from intaglio.hw.chip import Chip, make_chip
 from intaglio.hw.config import Design
+from intaglio.hw.flash import FlashPins
 from intaglio.hw.frames import (
     COUNTERS,
     STATUS,
@@ -17,6 +18,8 @@ from intaglio.hw.frames import (
 )
 from intaglio.hw.images import Images
 from intaglio.hw.protocol import Kind, identity
+from intaglio.hw.shared.chip import SharedChip
+from intaglio.hw.shared.flashed import FlashedMemory
 from intaglio.hw.uart import UARTReceiver, UARTTransmitter
 
 __all__ = ["UARTChip"]
@@ -38,6 +41,8 @@ class UARTChip(wiring.Component):
     cycles_per_bit :
         Clock cycles of a bit on the wire, at least 4. With fewer than 7, a byte that comes while a
         status is being read may be lost, and its frame is dropped.
+    memory :
+        Of a shared chip, where block RAM does not hold it.
 
     Members
     -------
@@ -48,6 +53,8 @@ class UARTChip(wiring.Component):
         Commands have been taken whose events have not been framed.
     dropped : ``Out(1)``
         A frame was dropped since reset.
+    flash : ``Out(FlashPins)``
+        Only with a `memory`.
     """
 
     rx: Signal
@@ -55,18 +62,25 @@ class UARTChip(wiring.Component):
     busy: Signal
     dropped: Signal
 
-    def __init__(self, design: Design, images: Images, *, cycles_per_bit: int):
+    def __init__(
+        self, design: Design, images: Images, *, cycles_per_bit: int,
+        memory: FlashedMemory | None = None,
+    ):  # fmt: skip
         self.design, self.images, self.cycles_per_bit = design, images, cycles_per_bit
+        self.memory = memory
         super().__init__({
             "rx": In(1),
             "tx": Out(1),
             "busy": Out(1),
             "dropped": Out(1),
+            **({} if memory is None else {"flash": Out(FlashPins)}),
         })
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.chip = chip = Chip(self.design, self.images)
+        m.submodules.chip = chip = make_chip(self.design, self.images, self.memory)
+        if self.memory is not None:
+            connect(m, self.memory.flash, flipped(self.flash))
         m.submodules.receiver = receiver = UARTReceiver(self.cycles_per_bit)
         m.submodules.deframer = deframer = Deframer(sizes_to_chip(chip.layouts))
         m.submodules.enframer = enframer = Enframer(sizes_to_host(chip.layouts))
@@ -86,7 +100,7 @@ class UARTChip(wiring.Component):
         self._count(m, chip)
         return m
 
-    def _take(self, m: Module, chip: Chip, deframer: Deframer):
+    def _take(self, m: Module, chip: Chip | SharedChip, deframer: Deframer):
         """Commands to the chip, the host's and those of a generation; whether a query is taken."""
         frame = Signal(command_layout(chip.layouts))
         event, command = chip.events.p, chip.commands.p
@@ -112,7 +126,7 @@ class UARTChip(wiring.Component):
             m.d.sync += until.eq(Mux(is_command & ~self.busy, frame.until, 0))
         return taken & ~is_command
 
-    def _answer(self, m: Module, chip: Chip, deframer: Deframer, enframer: Enframer, queried):
+    def _answer(self, m: Module, chip: Chip | SharedChip, deframer: Deframer, enframer: Enframer, queried):
         """Events and statuses to the host; one that was begun is not given up for the other."""
         wanted = Signal()
         reporting = Signal()
@@ -142,7 +156,7 @@ class UARTChip(wiring.Component):
         with m.If(queried):
             m.d.sync += wanted.eq(1)
 
-    def _count(self, m: Module, chip: Chip) -> None:
+    def _count(self, m: Module, chip: Chip | SharedChip) -> None:
         """Commands whose events have not been framed: in a step that fills, waits, or runs."""
         most = self.design.chip.rows * (self.design.chip.groups + 2)
         in_flight = Signal(range(most + 1))

@@ -46,7 +46,7 @@ def source_text(*more: Path) -> str:
     here = Path(__file__)
     names = ("cache.py", "simulator.py", "shim.cpp", "tools.py", "verilog.py")
     sim = [here.with_name(name) for name in names]
-    hw = sorted(Path(hardware.__file__).parent.glob("*.py"))
+    hw = sorted(Path(hardware.__file__).parent.rglob("*.py"))
     return "".join(path.read_text() for path in (*sim, *hw, *more))
 
 

@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 
 from intaglio.golden.etch import Etched
 from intaglio.golden.images import images
-from intaglio.hw.chip import Chip
+from intaglio.hw.chip import make_chip
 from intaglio.hw.config import Design
 from intaglio.hw.images import Images
 from intaglio.hw.weights import banks, slices
@@ -26,10 +26,10 @@ __all__ = [
     "write",
 ]
 
-IMAGES = ("weights", "embedding", "embedding_exponents", "rope", "bias")
-"""What is etched; the weights stand in memories ``weights_<bank>_<slice>``."""
+IMAGES = ("weights", "embedding", "embedding_exponents", "rope", "bias", "memory")
+"""What is etched, by the fields of `Images`; weights are in memories ``weights_<bank>_<slice>``."""
 
-MEMORY = "weights_[0-9]+_[0-9]+|embedding|embedding_exponents|rope|bias"
+MEMORY = "weights_[0-9]+_[0-9]+|embedding|embedding_exponents|rope|bias|memory"
 """Names of the memories whose contents are read from files of these names, with ``.hex``."""
 
 FILE = rf"chip\.v|({MEMORY})\.hex"
@@ -62,7 +62,7 @@ def chip_text(design: Design, contents: Images) -> str:
 
     The text depends on the weights by nothing but the names of these files.
     """
-    return read_from_files(verilog_text(Chip(design, contents), "chip"))
+    return read_from_files(verilog_text(make_chip(design, contents), "chip"))
 
 
 def image_widths(design: Design) -> dict[str, int]:
@@ -75,6 +75,7 @@ def image_widths(design: Design) -> dict[str, int]:
         "embedding_exponents": 8,
         "rope": 2 * chip.small_float.bits,
         "bias": 2 * chip.small_float.bits,
+        "memory": 32,
     }
 
 
