@@ -77,7 +77,7 @@ module MULT18X18D #(
   end
 endmodule
 
-// iCE40: the cell of a pin, as input (PIN_TYPE 000001) or output (101001), and the PLL.
+// iCE40: the cell of a pin, with or without registers, and the PLL.
 
 module SB_IO #(
   parameter [5:0] PIN_TYPE = 0,
@@ -85,13 +85,18 @@ module SB_IO #(
   parameter IO_STANDARD = ""
 ) (
   inout PACKAGE_PIN,
-  input D_OUT_0, OUTPUT_ENABLE,
+  input D_OUT_0, D_OUT_1, OUTPUT_ENABLE, INPUT_CLK, OUTPUT_CLK,
   output D_IN_0
 );
+  reg in = 0, out = 0, both = 0, enable = 0;
+  always @(posedge INPUT_CLK) in <= PACKAGE_PIN;
+  always @(posedge OUTPUT_CLK) {out, enable} <= {D_OUT_0, OUTPUT_ENABLE};
+  always @(posedge OUTPUT_CLK or negedge OUTPUT_CLK) both <= OUTPUT_CLK ? D_OUT_0 : D_OUT_1;
+  wire level = PIN_TYPE[3] ? D_OUT_0 : PIN_TYPE[2] ? out : both;
   generate
-    if (PIN_TYPE[5:4] != 0) assign PACKAGE_PIN = OUTPUT_ENABLE ? D_OUT_0 : 1'bz;
+    if (PIN_TYPE[5:4] != 0) assign PACKAGE_PIN = (PIN_TYPE[4] ? enable : OUTPUT_ENABLE) ? level : 1'bz;
   endgenerate
-  assign D_IN_0 = PACKAGE_PIN;
+  assign D_IN_0 = PIN_TYPE[0] ? PACKAGE_PIN : in;
 endmodule
 
 module SB_PLL40_PAD #(
@@ -113,4 +118,41 @@ module locking(input clock, output locked);
   reg [4:0] cycles = 0;
   assign locked = cycles[4];
   always @(posedge clock) if (!locked) cycles <= cycles + 1;
+endmodule
+
+// A quad SPI flash that has been configured from and sleeps, as far as hw/flash.py needs it. From
+// byte START on it holds the words of memory.hex, the lowest byte of each first.
+module spi_flash #(parameter START = 0) (input cs_n, clk, inout [3:0] dq);
+  reg [31:0] words [0:(1 << 18) - 1];
+  initial $readmemh("memory.hex", words);
+  reg awake = 0, may_write = 0, quad = 0;
+  reg [31:0] bits = 0;
+  reg [5:0] count = 0;
+  wire [7:0] command = bits[31:24];
+  always @(posedge clk or posedge cs_n)
+    if (cs_n) begin
+      if (count == 8 && bits[7:0] == 8'hab) awake <= 1;
+      may_write <= count == 8 && bits[7:0] == 8'h50;
+      if (count == 16 && bits[15:8] == 8'h31 && awake && may_write) quad <= bits[1];
+      count <= 0;
+    end else if (count != 40) begin
+      count <= count + 1;
+      if (count < 32) bits <= {bits[30:0], dq[0]};
+    end
+  // Nibbles come at the end of a pulse, the high one of a byte first.
+  reg [24:0] place = 0;
+  reg [3:0] nibble = 0;
+  reg drive = 0;
+  wire [23:0] first = bits[23:0] - START;
+  wire [31:0] word = words[place[20:3]];
+  always @(negedge clk or posedge cs_n)
+    if (cs_n) begin
+      drive <= 0;
+    end else if (awake && quad && count == 40 && command == 8'h6b) begin
+      drive <= 1;
+      nibble <= word[{place[2:1], ~place[0], 2'b00} +: 4];
+      place <= place + 1;
+    end else
+      place <= {first, 1'b0};
+  assign dq = drive ? nibble : 4'bz;
 endmodule

@@ -37,13 +37,24 @@ def top_text(board: Board, etched: Etched, contents: Images) -> str:
     return read_from_files(plan.files["top.debug.v"])
 
 
-def _bench_text(top: str) -> str:
+def _bench_text(top: str, board: Board) -> str:
     """Verilog of module ``board``: the top, its pins by what they are for."""
     (clock,) = re.findall(r"^  input (clk\w+);", top, re.MULTILINE)[:1]
+    ports = {clock: "clk", "uart_0__rx__io": "rx_pin", "uart_0__tx__io": "tx"}
+    flash = ""
+    if "spi_flash_4x_0__dq__io" in top:
+        ports |= {f"spi_flash_4x_0__{pin}__io": pin for pin in ("cs", "clk", "dq")}
+        ports["spi_flash_4x_0__clk__io"] = "flash_clk"
+        flash = (
+            "  wire cs, flash_clk;\n  wire [3:0] dq;\n"
+            f"  spi_flash #(.START({board.flash})) flash(.cs_n(cs), .clk(flash_clk), .dq(dq));\n"
+        )
+    connected = ", ".join(f".{port}({wire})" for port, wire in ports.items())
     return (
         "module board(input clk, input rx, output tx, output busy, output ready);\n"
         "  wire rx_pin = rx;\n"
-        f"  top top(.{clock}(clk), .uart_0__rx__io(rx_pin), .uart_0__tx__io(tx));\n"
+        f"{flash}"
+        f"  top top({connected});\n"
         "  assign busy = top.core.busy;\n"
         "  assign ready = top.clock.ready;\n"
         "endmodule\n"
@@ -90,7 +101,7 @@ class SimulatedBoard:
             report("generating the Verilog of the board")
             top = top_text(board, etched, contents)
             (folder / "top.v").write_text(top)
-            (folder / "bench.v").write_text(_bench_text(top) + cell_models(top))
+            (folder / "bench.v").write_text(_bench_text(top, board) + cell_models(top))
             for name in ("models.v", "board.cpp"):
                 shutil.copy(HERE / name, folder / name)
             verilate(

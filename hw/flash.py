@@ -55,7 +55,7 @@ class FlashReader(wiring.Component):
     begin : ``In(1)``
         Forget what is queued, and go on at `word`. The first word comes some 60 cycles later, each
         of the next after 8.
-    word : ``In(16)``
+    word : ``In(22)``
         Number of a word, counted from `start`.
     o : ``Out(stream.Signature(32))``
         Four bytes, the first in the lowest bits. After reset nothing comes before `begin`.
@@ -74,7 +74,7 @@ class FlashReader(wiring.Component):
         self.start = start
         super().__init__({
             "begin": In(1),
-            "word": In(16),
+            "word": In(22),
             "o": Out(stream.Signature(32)),
             "ready": Out(1),
             "pins": Out(FlashPins),
