@@ -155,7 +155,7 @@ SMALL = ChipConfig(
     outputs=4, depth=2, kv_lanes=1, window=16, context=128, small_float=FloatFormat(8, 10)
 )
 """For 28 multipliers, with `SOFT_TABLES`, and 24,288 lookup tables."""
-HIDE_NAMES = "hierarchy -top top; rename -hide w:*"
+HIDE_NAMES = "rename -hide w:*"
 """A netlist comes back from ABC with names of its own, which may be those of wires."""
 
 ICEBREAKER = Board(

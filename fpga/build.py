@@ -6,6 +6,7 @@ The folder of a build holds
 - ``design.json``: which board, which design,
 - ``columns.json``: where in the placed design each bit of the etched memories is,
 - ``chip.*``: the same with a model in it, and the bitstream,
+- ``memory.bin``: what is not in the bitstream but beside it in the board's flash, if anything,
 - ``report.json``.
 """
 
@@ -16,14 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.fpga.boards import Board, board
-from intaglio.fpga.etch import bits, etch_into, map_columns, padded, random_contents
+from intaglio.fpga.etch import (
+    MEMORY,
+    bits,
+    block_ram_images,
+    etch_into,
+    in_flash,
+    map_columns,
+    random_contents,
+)
 from intaglio.fpga.expect import Expected, expect
 from intaglio.fpga.place import PLACED, Show, place
 from intaglio.fpga.report import Report, report_on
 from intaglio.fpga.top import core_of
 from intaglio.golden.checkpoint import Checkpoint, CheckpointError
 from intaglio.golden.etch import Etched, etch
-from intaglio.golden.images import images
+from intaglio.golden.main_memory import flash_image
 from intaglio.hw.config import ChipConfig, Design, ModelConfig
 from intaglio.hw.formats import ConfigError, element_format, float_format
 
@@ -80,19 +89,21 @@ def build(board: Board, etched: Etched, folder: Path, show: Show) -> Report:
     design, family = etched.design, board.device.family
     folder.mkdir(parents=True, exist_ok=True)
     write_design(board, design, folder)
-    contents = padded(images(etched), family)
-    placeholder = random_contents(design, contents, SEED)
+    placeholder = random_contents(design, block_ram_images(board, etched), SEED)
     place(board, core_of(board, design, placeholder), folder, show)
     show("looking for the etched memories in the placed design")
     map_columns(folder, family, bits(design, placeholder))
-    return _finish(board, etched, folder, show, expect(etched, show))
+    return _finish(board, etched, folder, show, expect(board, etched, show))
 
 
 def _finish(board: Board, etched: Etched, folder: Path, show: Show, expected: Expected) -> Report:
     """Etch, verify, report."""
     design, family = etched.design, board.device.family
     show(f"etching {etched.name}, packing, reading back")
-    words = etch_into(folder, family, bits(design, padded(images(etched), family)))
+    words = etch_into(folder, family, bits(design, block_ram_images(board, etched)))
+    if in_flash(board, design):
+        (folder / MEMORY).write_bytes(image := flash_image(etched))
+        words += len(image) // 4
     chip = _design_as_json(design)["chip"]
     report = report_on(board, etched.name, chip, folder, words, expected)
     report.save(folder)
@@ -137,11 +148,11 @@ def etch_anew(folder: Path, checkpoint: Checkpoint, new: Path, show: Show) -> Re
     if not (folder / f"top.{PLACED[family]}").exists():
         raise ConfigError(f"{folder} holds no placed design: build it again")
     if not (folder / "columns.json").exists():  # placed by hand, with build_top.sh
-        placeholder = random_contents(design, padded(images(etched), family), SEED)
+        placeholder = random_contents(design, block_ram_images(board, etched), SEED)
         map_columns(folder, family, bits(design, placeholder))
     if new.resolve() != folder.resolve():
         new.mkdir(parents=True, exist_ok=True)
         for name in ("design.json", "columns.json", "build_top.json", "top.report.json", "top.rpt",
                      f"top.{PLACED[family]}"):  # fmt: skip
             shutil.copy(folder / name, new / name)
-    return _finish(board, etched, new, show, _expected(folder) or expect(etched, show))
+    return _finish(board, etched, new, show, _expected(folder) or expect(board, etched, show))

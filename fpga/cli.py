@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Link", "connect", "register"]
 
-PATIENCE = 60.0
-"""Seconds for which a simulated board may compute a token."""
-
 
 @dataclass(frozen=True)
 class Link:
@@ -68,7 +65,7 @@ def connect(link: Link, etched: Etched) -> Iterator["BoardChip"]:
         with BoardChip(link.port or serial_port(board), board.baud, design) as chip:
             yield chip
         return
-    from intaglio.fpga.simulate import SimulatedBoard
+    from intaglio.fpga.simulate import PATIENCE, SimulatedBoard
 
     with stages(f"preparing the simulation of {board.title}") as show:
         simulated = SimulatedBoard(board, etched, show)

@@ -14,19 +14,47 @@ from pathlib import Path
 import numpy as np
 
 from intaglio.fpga import bram
+from intaglio.fpga.boards import Board
 from intaglio.fpga.place import BITSTREAM, PLACED, bitstream_of, pack
 from intaglio.fpga.tools import find, run
+from intaglio.golden.etch import Etched
+from intaglio.golden.images import images
 from intaglio.hw.config import Design
 from intaglio.hw.images import Images
 from intaglio.sim.tools import ToolError
 from intaglio.sim.verilog import IMAGES, image_widths
 
-__all__ = ["bits", "etch_into", "map_columns", "padded", "random_contents"]
+__all__ = [
+    "MEMORY",
+    "bits",
+    "block_ram_images",
+    "etch_into",
+    "in_flash",
+    "map_columns",
+    "padded",
+    "random_contents",
+]
+
+MEMORY = "memory.bin"
+"""What a board's flash holds beside the bitstream."""
 
 UNPACK = {"ecp5": "ecpunpack", "ice40": "iceunpack"}
 
 Memories = Mapping[str, np.ndarray]
 """Bits (words, width) of each etched memory, by name."""
+
+
+def in_flash(board: Board, design: Design) -> bool:
+    """Whether the memory of `design` is filled from the flash of `board`."""
+    return design.shared and board.flash is not None
+
+
+def block_ram_images(board: Board, etched: Etched) -> Images:
+    """What is etched into block RAMs: whole columns of them."""
+    contents = images(etched)
+    if in_flash(board, etched.design):
+        contents = replace(contents, memory=[])
+    return padded(contents, board.device.family)
 
 
 def padded(contents: Images, family: str) -> Images:

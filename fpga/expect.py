@@ -3,7 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from intaglio.fpga.boards import Board
+from intaglio.fpga.etch import in_flash
+from intaglio.fpga.link import BoardChip
+from intaglio.fpga.simulate import PATIENCE, SimulatedBoard
 from intaglio.golden.etch import Etched
+from intaglio.hw.protocol import Counter
 from intaglio.sim.simulator import SimulatedChip
 
 __all__ = ["Expected", "expect"]
@@ -47,11 +52,33 @@ def _run(chip: SimulatedChip, slots: int, rows: int, positions: int) -> float:
     return (chip.cycles - before) / (slots * positions)
 
 
-def expect(etched: Etched, show: Callable[[str], None]) -> Expected:
-    """Count the cycles of `etched`; its weights change them only where attention rescales."""
-    chip = SimulatedChip(etched, show)
+def _alone_on_board(
+    board: Board, etched: Etched, positions: int, show: Callable[[str], None]
+) -> float:
+    """Cycles per token of one sequence, by the counters of the simulated board."""
+    with (
+        SimulatedBoard(board, etched, show) as simulated,
+        BoardChip(simulated.port, board.baud, etched.design, timeout=PATIENCE) as chip,
+    ):
+        show("counting cycles")
+        before = chip.counters[Counter.CYCLES]
+        for _ in chip.generate(0, 0, 1, positions - 1):
+            pass
+        return (chip.counters[Counter.CYCLES] - before) / positions
+
+
+def expect(board: Board, etched: Etched, show: Callable[[str], None]) -> Expected:
+    """Count the cycles of `etched`; its weights change them only where attention rescales.
+
+    If the weights come from the board's flash, the board is simulated, and a few frames of its link
+    count as well.
+    """
     design = etched.design
     positions = min(POSITIONS, design.context)
+    if in_flash(board, design):
+        one = round(_alone_on_board(board, etched, positions, show), 1)
+        return Expected(positions=positions, one=one, all=one, slots=design.slots)
+    chip = SimulatedChip(etched, show)
     show("counting cycles")
     return Expected(
         positions=positions,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from intaglio.fpga.boards import Board
 from intaglio.fpga.build import design_of
+from intaglio.fpga.etch import MEMORY, in_flash
 from intaglio.fpga.place import bitstream_of
 from intaglio.fpga.tools import find
 from intaglio.fpga.usb import bridges, udev_rule
@@ -25,10 +26,12 @@ def lacks_libraries(code: int, said: str) -> bool:
 def flash(board: Board, folder: Path, persist: bool) -> None:
     """Load the bitstream of the build in `folder` into `board`; into its flash if `persist`.
 
+    A memory that is filled from the flash is written there in any case.
+
     Raises :exc:`ConfigError` if there is no bitstream for this board, :exc:`ToolError` if it cannot
     be loaded.
     """
-    built_for, _ = design_of(folder)
+    built_for, design = design_of(folder)
     if built_for != board:
         raise ConfigError(f"The build in {folder} is for {built_for.name}, not for {board.name}")
     bitstream = bitstream_of(folder, board.device.family)
@@ -36,9 +39,18 @@ def flash(board: Board, folder: Path, persist: bool) -> None:
         raise ConfigError(
             f"{bitstream} is missing: the build in {folder} did not end well, build it again"
         )
-    options = [*board.programmer, *(board.persist if persist else ())]
+    memory = folder / MEMORY
+    if in_flash(board, design):  # first, for the bitstream begins to run when it is there
+        if not memory.exists():
+            raise ConfigError(f"{memory} is missing: build it again")
+        _load(board, ["--offset", f"{board.flash:#x}", "--file-type", "bin", str(memory)])
+    _load(board, [*(board.persist if persist else ()), str(bitstream)])
+
+
+def _load(board: Board, arguments: list[str]) -> None:
+    """Run openFPGALoader; raises :exc:`ToolError` with the reason why it has failed."""
     done = subprocess.run(
-        [find("openFPGALoader").path, *options, str(bitstream)],
+        [find("openFPGALoader").path, *board.programmer, *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
     )  # fmt: skip
     if done.returncode:

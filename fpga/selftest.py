@@ -10,6 +10,7 @@ from intaglio.golden.etch import Etched
 from intaglio.golden.signature import signatures
 from intaglio.hw.config import Design
 from intaglio.hw.protocol import Tap, identity
+from intaglio.hw.shared.memory_map import weight_words
 
 __all__ = ["selftest"]
 
@@ -44,7 +45,7 @@ def selftest(chip: BoardChip, etched: Etched, tokens: int | None = None) -> Iter
     fed = sum(map(len, sequences))
     different = len({*np.concatenate(sequences).tolist()})
     design = etched.design
-    yield line("weight image", Tap.WEIGHTS, f"{design.weight_words} words, {fed} times")
+    yield line("weight image", Tap.WEIGHTS, f"{weight_words(design)} words, {fed} times")
     yield line("embedding image", Tap.EMBEDDING, f"{different} of {design.model.vocab} tokens")
     reached = max(map(len, sequences))
     yield line("RoPE image", Tap.DRAIN, f"{reached} of {design.context} positions, by the drain")

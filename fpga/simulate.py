@@ -19,7 +19,10 @@ from intaglio.sim.cache import built, digest, source_text, tool_versions, verila
 from intaglio.sim.tools import ToolError
 from intaglio.sim.verilog import memory_images, read_from_files, use_bundled_yosys
 
-__all__ = ["SimulatedBoard", "cell_models", "top_text"]
+__all__ = ["PATIENCE", "SimulatedBoard", "cell_models", "top_text"]
+
+PATIENCE = 60.0
+"""Seconds that a simulated board may take for a token."""
 
 HERE = Path(__file__).parent
 OURS = {"SB_IO", "SB_PLL40_PAD"}

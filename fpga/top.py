@@ -86,6 +86,6 @@ def core_of(board: Board, design: Design, contents: Images) -> UARTChip:
     Raises :exc:`~intaglio.hw.formats.ConfigError` if its memory does not fit the board's.
     """
     memory = None
-    if design.shared and board.flash is not None:
+    if board.flash is not None and design.shared:
         memory = flashed_memory(design, board.flash)
     return UARTChip(design, contents, cycles_per_bit=board.cycles_per_bit, memory=memory)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from intaglio.golden import small_float
+from intaglio.golden import main_memory, small_float
 from intaglio.golden.chip import GoldenChip
 from intaglio.golden.etch import Etched
 from intaglio.golden.images import weight_fields
@@ -63,14 +63,14 @@ class _Beats:
     """Collects what :class:`GoldenChip` shows of a forward pass: folded beats at each tap."""
 
     def __init__(self, etched: Etched):
-        self.chip = etched.design.chip
+        self.chip, self.shared = etched.design.chip, etched.design.shared
         self.seen: dict[Tap, list[np.ndarray]] = {tap: [] for tap in Tap}
 
     def observe(self, tap: Tap, values: np.ndarray) -> None:
         if tap is Tap.ARRAY:
             codes, width = self._tiles(values), self._sum_bits
         else:
-            codes, width = self._pairs(values), self.chip.small_float.bits
+            codes, width = self._values(values), self.chip.small_float.bits
         tokens, beats = codes.shape[:2]
         folded = fold((codes.reshape(tokens * beats, -1), width))
         self.seen[tap].append(folded.reshape(tokens, beats))
@@ -86,12 +86,13 @@ class _Beats:
         tiles = padded.reshape(*sums.shape[:2], -1, width).transpose(1, 2, 0, 3)
         return tiles.reshape(sums.shape[1], -1, width)
 
-    def _pairs(self, values: np.ndarray) -> np.ndarray:
-        """Small floats (tokens, ...) -> codes (tokens, beats, 2)."""
+    def _values(self, values: np.ndarray) -> np.ndarray:
+        """Small floats (tokens, ...) -> codes (tokens, beats, 2), or one in a beat if shared."""
+        together = 1 if self.shared else 2
         values = values.reshape(len(values), -1)
-        padded = np.pad(values, ((0, 0), (0, values.shape[1] % 2)))
+        padded = np.pad(values, ((0, 0), (0, -values.shape[1] % together)))
         codes = small_float.encode(self.chip.small_float, padded)
-        return codes.reshape(len(values), -1, 2)
+        return codes.reshape(len(values), -1, together)
 
     def of_steps(self, tap: Tap) -> np.ndarray:
         """All beats at a tap, token after token."""
@@ -101,6 +102,8 @@ class _Beats:
 def _weight_beats(etched: Etched) -> np.ndarray:
     """Beats of the weight stream in a step."""
     design = etched.design
+    if design.shared:
+        return main_memory.weights(etched).astype(np.uint32)
     order = [(linear, n) for n in range(design.model.layers) for linear in LAYER_LINEARS]
     beats = []
     for linear, layer in [*order, (Linear.HEAD, 0)]:

@@ -79,7 +79,15 @@ UNITS = {
 """The rows of the table, and the modules of each below the chip: the first pattern that fits a path
 takes it. An engine's modules are those of attention wherever it stands."""
 
-MULTIPLIERS = (ARRAY, ACCUMULATE, SCORES, CONTEXT)
+DOT = "dot product"
+SHARED_UNITS = {
+    "main memory": "main", DOT: "dot", "quantiser": "quantise", "shifter": "shifter",
+    "tables": "tables", "float adder": "float_add", "float multiplier": "float_multiply",
+    "converter": "convert", "signatures": r"signature_\w+", "steps, indices, integers": ".*",
+}  # fmt: skip
+"""Those of a shared chip."""
+
+MULTIPLIERS = (ARRAY, ACCUMULATE, SCORES, CONTEXT, DOT)
 """Units that multiply and accumulate: like the tensor cores of a GPU they add products up to the
 end, and do so for linear layers and for attention."""
 
@@ -124,27 +132,27 @@ class Area:
         return self.multiplying * logic / (logic + bits)
 
 
-def unit_of(module: str) -> str:
-    """The unit that a module belongs to."""
+def unit_of(module: str, rows: dict[str, str] = UNITS) -> str:
+    """The unit that a module belongs to, of those in `rows`."""
     path = module.partition(".")[2]
     return next(
-        unit for unit, modules in UNITS.items() if re.match(rf"({modules})(_\d+)?(?!\w)", path)
+        unit for unit, modules in rows.items() if re.match(rf"({modules})(_\d+)?(?!\w)", path)
     )
 
 
-def units(netlist: Netlist, cells: str) -> Area:
-    """Add up `netlist`, made of the cells of this name, by unit."""
+def units(netlist: Netlist, cells: str, rows: dict[str, str] = UNITS) -> Area:
+    """Add up `netlist`, made of the cells of this name, by the units in `rows`."""
     counted = CELLS[cells]
     every, counts = Counter(), {name: Counter() for name in counted}
     for module, kinds in netlist.cells.items():
         assert cells != "cmos" or kinds.keys() <= TRANSISTORS.keys(), (module, kinds)
-        unit = unit_of(module)
+        unit = unit_of(module, rows)
         every[unit] += sum(kinds.values())
         for name, of_kind in counted.items():
             counts[name][unit] += sum(of_kind.get(kind, 0) * n for kind, n in kinds.items())
     ram, rom = Counter(), Counter()
     for memory in netlist.memories:
-        (ram if memory.writable else rom)[unit_of(memory.module)] += memory.bits
+        (ram if memory.writable else rom)[unit_of(memory.module, rows)] += memory.bits
     total = {name: count.total() for name, count in counts.items()}
     first = next(iter(counted))
     return Area(
@@ -158,7 +166,7 @@ def units(netlist: Netlist, cells: str) -> Area:
                 ram[unit],
                 rom[unit],
             )
-            for unit in UNITS
+            for unit in rows
             if every[unit] or ram[unit] or rom[unit]
         ],
         total,
@@ -179,7 +187,9 @@ def measure(
     options, after_read = (board.synth_options, board.script_after_read) if board else ("", "")
     script = CMOS if cells == "cmos" else fpga_script(cells, options, after_read)
     etched = etch(checkpoint, Design(checkpoint.config, chip))
-    return units(chip_netlist(etched, script, show), cells)
+    start = None if board is None else board.flash
+    rows = SHARED_UNITS if etched.design.shared else UNITS
+    return units(chip_netlist(etched, script, show, start), cells, rows)
 
 
 def curve(

@@ -1,5 +1,6 @@
 """What is etched: shapes, parameters, multipliers, bits."""
 
+from itertools import pairwise
 from typing import Any
 
 from rich.table import Table
@@ -8,6 +9,7 @@ from rich.text import Text
 from intaglio.golden.checkpoint import Checkpoint
 from intaglio.hw.config import LAYER_LINEARS, Design
 from intaglio.hw.formats import BLOCK
+from intaglio.hw.shared.memory_map import MemoryMap, weight_words
 
 __all__ = ["as_lines", "as_table", "describe", "memory_bits"]
 
@@ -15,6 +17,14 @@ __all__ = ["as_lines", "as_table", "describe", "memory_bits"]
 def memory_bits(design: Design) -> dict[str, int]:
     """Bits of each memory of the chip, by name."""
     m, c = design.model, design.chip
+    if design.shared:
+        places = MemoryMap(design)
+        starts = [0, places.embedding, places.rope, places.cache, places.words]
+        names = "weights", "embedding", "rope", "keys and values"
+        return {
+            name: 32 * (end - start)
+            for name, (start, end) in zip(names, pairwise(starts), strict=True)
+        }
     word = c.outputs * c.depth * c.weights.bits + 8 * design.exponents_per_word
     lane_exponents = 8 * design.kv_lanes * design.head_blocks
     elements = design.kv_lanes * m.head_dim * c.kv.bits
@@ -38,8 +48,10 @@ def memory_bits(design: Design) -> dict[str, int]:
 def describe(checkpoint: Checkpoint, design: Design) -> dict[str, Any]:
     """Everything worth knowing about a model in a chip, ready for JSON."""
     m, c = design.model, design.chip
-    array = c.rows * c.outputs * c.depth
-    attention = 2 * c.engines * design.q_lanes * m.head_dim
+    multipliers = {
+        "array": c.rows * c.outputs * c.depth,
+        "attention": 2 * c.engines * design.q_lanes * m.head_dim,
+    }
     memories = memory_bits(design)
     return {
         "model": {
@@ -60,9 +72,9 @@ def describe(checkpoint: Checkpoint, design: Design) -> dict[str, Any]:
             },
             **{k: getattr(design, k) for k in ("slots", "context", "kv_lanes")},
         },
-        "multipliers": {"array": array, "attention": attention},
+        "multipliers": {"shared": c.depth} if design.shared else multipliers,
         "memory_bits": {**memories, "total": sum(memories.values())},
-        "weight_words_per_step": design.weight_words,
+        "weight_words_per_step": weight_words(design),
     }
 
 

@@ -36,6 +36,15 @@ def drawing():
     return plots
 
 
+def _need_array(chip: ChipConfig) -> None:
+    """Raise :exc:`ConfigError` if `chip` has none."""
+    if chip.outputs == 1:
+        raise ConfigError(
+            "A chip with one output has no array to measure: intaglio run counts its cycles, or "
+            "choose more --outputs"
+        )
+
+
 def _simulated(checkpoint: Checkpoint, design: Design) -> SimulatedChip:
     with stages("preparing the simulation") as show:
         return SimulatedChip(etch(checkpoint, design), show)
@@ -51,6 +60,7 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure the simulated chip: decode of 1, 2, 4, ... sequences, a prompt, both."""
+    _need_array(chip)
     checkpoint = load(model)
     design = Design(checkpoint.config, chip)
     places = benchmark.contexts_of(design, contexts)
@@ -73,6 +83,7 @@ def bench(
 @with_chip
 def gemm(chip: ChipConfig, as_json: Json = False) -> None:
     """Measure the array alone on matrix products, one after the other; no model is needed."""
+    _need_array(chip)
     with stages("preparing the simulation") as show:
         measured = products.multiply(chip, show)
     if as_json:
@@ -96,6 +107,7 @@ def trace(
     tokens: Annotated[int, typer.Option("--tokens", "-n", help="Of each.", min=1)] = 2,
 ) -> None:
     """Record what every group and engine does over a few tokens."""
+    _need_array(chip)
     checkpoint = load(model)
     design = Design(checkpoint.config, chip)
     count = design.slots if sequences is None else sequences
@@ -127,6 +139,7 @@ def estimate(
     as_json: Json = False,
 ) -> None:
     """Predict cycles per token without simulation, of a model or of its config.json alone."""
+    _need_array(chip)
     name, config = load_config(model)
     design = Design(config, chip)
     points = predict.predict(design, benchmark.contexts_of(design, contexts))

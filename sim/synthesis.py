@@ -16,7 +16,8 @@ from intaglio.fpga.etch import random_contents
 from intaglio.fpga.tools import find, run
 from intaglio.golden.etch import Etched
 from intaglio.golden.images import images
-from intaglio.hw.chip import Chip
+from intaglio.hw.chip import make_chip
+from intaglio.hw.shared.flashed import flashed_memory
 from intaglio.sim.cache import built, digest, source_text, tool_versions
 
 __all__ = ["CMOS", "MULTIPLY", "Memory", "Netlist", "chip_netlist", "fpga_script", "synthesise"]
@@ -207,13 +208,19 @@ def synthesise(
         return Netlist(str(yosys), cells, memories)
 
 
-def chip_netlist(etched: Etched, script: str, show: Callable[[str], None]) -> Netlist:
-    """The chip through `script`; kept in the cache, as it does not depend on the weights."""
+def chip_netlist(
+    etched: Etched, script: str, show: Callable[[str], None], flash: int | None = None
+) -> Netlist:
+    """The chip through `script`; kept in the cache, as it does not depend on the weights.
+
+    The memory of a shared chip is filled from the byte `flash` of one, if that is given.
+    """
     design, sources = etched.design, source_text(Path(__file__))
-    key = digest(repr(design), script, str(find("yosys")), sources, *tool_versions())
+    key = digest(repr((design, flash)), script, str(find("yosys")), sources, *tool_versions())
 
     def make(folder: Path) -> None:
-        chip = Chip(design, random_contents(design, images(etched), SEED))
+        memory = flashed_memory(design, flash) if design.shared and flash is not None else None
+        chip = make_chip(design, random_contents(design, images(etched), SEED), memory)
         text = json.dumps(asdict(synthesise(chip, script, show)))
         (folder / "partial.json").write_text(text)
         (folder / "partial.json").replace(folder / "netlist.json")

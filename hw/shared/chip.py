@@ -14,14 +14,12 @@ from intaglio.hw.shared.main_memory import MainMemory
 from intaglio.hw.shared.memory_map import ELEMENTS, MemoryMap
 from intaglio.hw.shared.operations import LOGIT, Field, Index, Mask, Operation
 from intaglio.hw.shared.program import program
-from intaglio.hw.shared.units import Quantise, Shifter, Tables
+from intaglio.hw.shared.units import BYTE, Dot, Quantise, Shifter, Tables
 from intaglio.hw.signature import StreamSignature
 from intaglio.hw.small_float import FloatAdd, FloatConvert, FloatMultiply, negate, significand
 from intaglio.hw.tables import SCORE_FRACTION
 
 __all__ = ["SharedChip"]
-
-BYTE = 8
 
 
 class SharedChip(wiring.Component):
@@ -296,35 +294,28 @@ class SharedChip(wiring.Component):
         self._gives(ordered, Operation.ORDER)
 
     def _dot(self, m: Module) -> None:
-        """Four products in a cycle: a word arrives, is multiplied, and is added."""
+        """A word is asked for in each cycle, and multiplied when it comes."""
+        m.submodules.dot = dot = Dot()
         is_dot = self._is(Operation.DOT, Operation.DOT_CACHE)
         missing = self.word != self.step.count
-        arrived, multiplied = Signal(), Signal()
-        products = []
-        for n in range(ELEMENTS):
-            product = Signal(signed(2 * BYTE), name=f"product_{n}")
-            x, w = (
-                word.word_select(n, BYTE).as_signed()
-                for word in (self.scratch, self.memory.o)
-            )
-            m.d.sync += product.eq(x * w)
-            products.append(product)
-        m.d.comb += self.reads_word.eq(self.working & is_dot & missing & self.memory.granted)
-        m.d.sync += [arrived.eq(self.reads_word), multiplied.eq(arrived)]
+        arrived = Signal()
+        m.d.comb += [
+            self.reads_word.eq(self.working & is_dot & missing & self.memory.granted),
+            dot.start.eq(self.reading),
+            dot.enable.eq(arrived),
+            dot.x.eq(self.scratch),
+            dot.y.eq(self.memory.o),
+        ]
+        m.d.sync += arrived.eq(self.reads_word)
         with m.If(self.done):
             m.d.sync += self.word.eq(0)
         with m.Elif(self.reads_word):
             m.d.sync += self.word.eq(self.word + 1)
         with m.If(is_dot):
             m.d.comb += [
-                self.cycles.eq(self.elapsed),
-                self.waits.eq((self.elapsed == 0) | missing | arrived | multiplied),
-            ]
-            with m.If(self.working & (self.elapsed == 0)):
-                m.d.sync += self.accumulator.eq(0)
-            with m.If(multiplied):
-                total = self.accumulator + (products[0] + products[1]) + (products[2] + products[3])
-                m.d.sync += self.accumulator.eq(total)
+                self.cycles.eq(self.elapsed), self.waits.eq(missing | arrived | dot.busy)
+            ]  # fmt: skip
+        self._gives(dot.o, Operation.DOT, Operation.DOT_CACHE)
 
     def _reach_memory(self, m: Module) -> None:
         """Words of the main memory, besides those of dot products."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from intaglio.hw.config import LAYER_LINEARS, Design, Linear
 from intaglio.hw.formats import BLOCK
 
-__all__ = ["ELEMENTS", "MemoryMap"]
+__all__ = ["ELEMENTS", "MemoryMap", "weight_words"]
 
 ELEMENTS = 4
 """Elements of a word, a byte each."""
@@ -81,3 +81,8 @@ class MemoryMap:
     def words(self) -> int:
         """Words of the memory."""
         return self.cache + self.slot_words * self.design.slots
+
+
+def weight_words(design: Design) -> int:
+    """Words of weights that a chip reads in a step, shared or not."""
+    return MemoryMap(design).weights if design.shared else design.weight_words

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from intaglio.hw.formats import FloatFormat
 from intaglio.hw.lookup import inverse
+from intaglio.hw.shared.memory_map import ELEMENTS
 from intaglio.hw.shared.operations import Operation
 from intaglio.hw.small_float import align, float_layout, significand
 from intaglio.hw.tables import (
@@ -17,7 +18,60 @@ from intaglio.hw.tables import (
     reciprocal_table,
 )
 
-__all__ = ["Quantise", "Shifter", "Tables"]
+__all__ = ["BYTE", "Dot", "Quantise", "Shifter", "Tables"]
+
+BYTE = 8
+"""Bits of an element, whatever its format."""
+
+
+class Dot(wiring.Component):
+    """Sum of products of words of four elements, two cycles late.
+
+    Members
+    -------
+    start : ``In(1)``
+        The sum is zero in the next cycle.
+    enable : ``In(1)``
+        `x` and `y` have words.
+    x, y : ``In(32)``
+    o : ``Out(signed(2 * BYTE + 5))``
+        Enough for 32 products.
+    busy : ``Out(1)``
+        The last products have not been added.
+    """
+
+    start: Signal
+    enable: Signal
+    x: Signal
+    y: Signal
+    o: Signal
+    busy: Signal
+
+    def __init__(self):
+        super().__init__({
+            "start": In(1),
+            "enable": In(1),
+            "x": In(32),
+            "y": In(32),
+            "o": Out(signed(2 * BYTE + 5)),
+            "busy": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        products = []
+        for n in range(ELEMENTS):
+            product = Signal(signed(2 * BYTE), name=f"product_{n}")
+            x, y = (word.word_select(n, BYTE).as_signed() for word in (self.x, self.y))
+            m.d.sync += product.eq(x * y)
+            products.append(product)
+        m.d.sync += self.busy.eq(self.enable)
+        with m.If(self.start):
+            m.d.sync += self.o.eq(0)
+        with m.Elif(self.busy):
+            total = (products[0] + products[1]) + (products[2] + products[3])
+            m.d.sync += self.o.eq(self.o + total)
+        return m
 
 
 class Quantise(wiring.Component):
