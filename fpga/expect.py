@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from intaglio.fpga.boards import Board
 from intaglio.fpga.etch import in_flash
-from intaglio.fpga.link import BoardChip
 from intaglio.fpga.simulate import PATIENCE, SimulatedBoard
 from intaglio.golden.etch import Etched
 from intaglio.hw.protocol import Counter
@@ -56,6 +55,8 @@ def _alone_on_board(
     board: Board, etched: Etched, positions: int, show: Callable[[str], None]
 ) -> float:
     """Cycles per token of one sequence, by the counters of the simulated board."""
+    from intaglio.fpga.link import BoardChip  # needs pyserial, which others can do without
+
     with (
         SimulatedBoard(board, etched, show) as simulated,
         BoardChip(simulated.port, board.baud, etched.design, timeout=PATIENCE) as chip,

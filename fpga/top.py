@@ -68,9 +68,7 @@ class BoardTop(Elaboratable):
 
     def _flash(self, m: Module, platform: Any, pins: Any) -> None:
         """Pins of the flash, each with a register; its clock rises in the middle of a cycle."""
-        flash = platform.request(
-            "spi_flash_4x", 0, dir={"cs": "-", "clk": "-", "dq": "-"}
-        )
+        flash = platform.request("spi_flash_4x", 0, dir={"cs": "-", "clk": "-", "dq": "-"})
         m.submodules.flash_select = select = io.FFBuffer(io.Direction.Output, flash.cs)
         m.submodules.flash_clock = clock = io.DDRBuffer(io.Direction.Output, flash.clk)
         m.d.comb += [select.o.eq(pins.select), clock.o[0].eq(0), clock.o[1].eq(pins.pulse)]

@@ -1,6 +1,6 @@
 """Words out of a quad SPI flash, a nibble in every clock cycle."""
 
-from amaranth import Cat, Const, Module, ResetInserter, Signal, Value
+from amaranth import Cat, Const, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -23,7 +23,7 @@ WAKING = 1 << 8
 """Cycles until the flash is awake, 3 us after it is told, at clocks below 80 MHz."""
 
 DESELECTED = 4
-"""Cycles between two reads: 50 ns at the least, at such clocks."""
+"""Cycles between two commands: 50 ns at the least, at such clocks."""
 
 NIBBLES = 8
 """Of a word."""
@@ -104,20 +104,20 @@ class FlashReader(wiring.Component):
         ]
         m.d.sync += timer.eq(timer - 1)
         with m.FSM():
-            with m.State("pause"):
-                with m.If(timer == 0):
-                    m.d.sync += timer.eq(0)
-                    with m.If((number != reading) | asked):
-                        m.next = "send"
-                        with m.Switch(number):
-                            for n, (bits, length) in enumerate(commands):
-                                with m.Case(n):
-                                    m.d.sync += [sent.eq(bits), timer.eq(length - 1)]
+            with m.State("pause"), m.If(timer == 0):
+                m.d.sync += timer.eq(0)
+                with m.If((number != reading) | asked):
+                    m.next = "send"
+                    with m.Switch(number):
+                        for n, (bits, length) in enumerate(commands):
+                            with m.Case(n):
+                                m.d.sync += [sent.eq(bits), timer.eq(length - 1)]
             with m.State("send"):
                 m.d.comb += [pins.select.eq(1), pins.pulse.eq(1)]
                 m.d.sync += sent.eq(sent << 1)
                 with m.If(timer == 0):
-                    m.d.sync += [number.eq(number + 1), timer.eq(WAKING - 1)]
+                    rest = Mux(number == 0, WAKING - 1, DESELECTED - 1)
+                    m.d.sync += [number.eq(number + 1), timer.eq(rest)]
                     m.next = "pause"
                     with m.If(number == reading):
                         m.d.sync += [number.eq(reading), timer.eq(DUMMIES - 2)]
@@ -165,7 +165,7 @@ class FlashReader(wiring.Component):
             queue.w_data.eq(whole),
             queue.w_en.eq(arrives & (number == NIBBLES - 1)),
             self.o.payload.eq(queue.r_data),
-            self.o.valid.eq(queue.r_rdy),
+            self.o.valid.eq(queue.r_rdy & ~forget),
             queue.r_en.eq(self.o.ready),
         ]
         with m.If(arrives):

@@ -126,7 +126,9 @@ class UARTChip(wiring.Component):
             m.d.sync += until.eq(Mux(is_command & ~self.busy, frame.until, 0))
         return taken & ~is_command
 
-    def _answer(self, m: Module, chip: Chip | SharedChip, deframer: Deframer, enframer: Enframer, queried):
+    def _answer(
+        self, m: Module, chip: Chip | SharedChip, deframer: Deframer, enframer: Enframer, queried
+    ):
         """Events and statuses to the host; one that was begun is not given up for the other."""
         wanted = Signal()
         reporting = Signal()

@@ -13,7 +13,7 @@ EACH = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
 CLOCKS = {
     "ulx3s-85f": 60e6, "ulx3s-25f": 56.25e6, "ecpix5-85f": 60e6,
     "icepi-zero": 56.25e6,
-    "icebreaker": 18e6,
+    "icebreaker": 18e6, "icebreaker-large": 18e6,
 }  # fmt: skip
 
 
@@ -54,6 +54,7 @@ def test_top_has_all_pins(board):
     assert "uart_0__rx__io" in pins
     assert "uart_0__tx__io" in pins
     assert pins.lower().count("led") // (2 if suffix == "lpf" else 1) == len(board.leds)
+    assert "spi_flash" not in pins
     assert "frequency" in pins.lower()
 
 

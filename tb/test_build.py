@@ -117,7 +117,7 @@ def test_foreign_folder_is_left_alone(tmp_path, monkeypatch, capsys):
 def test_expected_cycles():
     """One sequence alone takes what its steps take; two in flight take less for each token."""
     etched = random_etched(ChipConfig(groups=2))
-    expected = expect(etched, lambda stage: None)
+    expected = expect(BOARDS["ulx3s-85f"], etched, lambda stage: None)
     chip, token = SimulatedChip(etched), 1
     before = chip.cycles
     for position in range(24):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from intaglio.hw.shared.operations import LOGIT, Field, Index, Mask, Operation, step_layout
+from intaglio.hw.shared.operations import Field, Index, Mask, Operation, step_layout
 
 __all__ = ["Assembler", "Label", "Place", "Program", "Region"]
 

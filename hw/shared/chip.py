@@ -7,8 +7,8 @@ from amaranth.lib.wiring import In, Out
 from intaglio.hw.config import Design
 from intaglio.hw.images import Images
 from intaglio.hw.layouts import Layouts
-from intaglio.hw.quantiser import pairs_layout
 from intaglio.hw.protocol import Counter, Tap
+from intaglio.hw.quantiser import pairs_layout
 from intaglio.hw.shared.flashed import FlashedMemory
 from intaglio.hw.shared.main_memory import MainMemory
 from intaglio.hw.shared.memory_map import ELEMENTS, MemoryMap
@@ -75,7 +75,10 @@ class SharedChip(wiring.Component):
         self.result = Signal(signed(32))
         self.factor = Signal(signed(18))
         self.buffer = Signal(32)
-        self.indices = {i: Signal(self.program.bits, name=f"index_{i.name.lower()}") for i in (Index.I, Index.J, Index.K)}
+        self.indices = {
+            i: Signal(self.program.bits, name=f"index_{i.name.lower()}")
+            for i in (Index.I, Index.J, Index.K)
+        }
         self.elapsed = Signal(4)  # cycles of the operation; stops at the last
         self._fetch(m)
         self._read(m)
@@ -326,12 +329,10 @@ class SharedChip(wiring.Component):
             Operation.SET_FACTOR_CACHE,
         )  # fmt: skip
         writes = self._is(Operation.WRITE)
-        dots = self.working & self._is(Operation.DOT, Operation.DOT_CACHE)
+        dots = self._is(Operation.DOT, Operation.DOT_CACHE)
+        wanted = ((reads | writes) & ~asked) | (dots & (self.word != self.step.count))
         m.d.comb += [
-            main.request.eq(
-                (self.working & (reads | writes) & ~asked)
-                | (dots & (self.word != self.step.count))
-            ),
+            main.request.eq(self.working & wanted),
             main.weights.eq(self._is(Operation.DOT, Operation.SET_FACTOR_WEIGHTS)),
             main.write.eq(writes),
             main.i.eq(self.accumulator),

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from intaglio.hw.config import Linear
 from intaglio.hw.formats import BLOCK, E8M0_BIAS
 from intaglio.hw.protocol import Tap
-from intaglio.hw.shared.assembler import LOGIT, Assembler, Label, Place, Program, Region
+from intaglio.hw.shared.assembler import Assembler, Label, Place, Program, Region
 from intaglio.hw.shared.memory_map import ELEMENTS, MemoryMap
-from intaglio.hw.shared.operations import Field, Index, Mask, Operation
+from intaglio.hw.shared.operations import LOGIT, Field, Index, Mask, Operation
 from intaglio.hw.tables import (
     SCORE_BITS,
     SCORE_FRACTION,
@@ -18,7 +18,7 @@ from intaglio.hw.tables import (
 
 __all__ = ["program"]
 
-I, J, K = Index.I, Index.J, Index.K
+I, J, K = Index.I, Index.J, Index.K  # noqa: E741
 BLOCK_WORDS = BLOCK // ELEMENTS
 LOWEST = -(1 << (SCORE_BITS - 1))
 """Less than every score."""
@@ -149,9 +149,7 @@ class _Writer(Assembler):
             self.step(Operation.LARGER_EXPONENT, values.at(J, n))
         self.advance(J, stride, again, mask=mask)
 
-    def quantise_block(
-        self, values: Region, mask: Mask, keep: Callable[[], None]
-    ) -> None:
+    def quantise_block(self, values: Region, mask: Mask, keep: Callable[[], None]) -> None:
         """Elements of the block of `values` at I; `keep` takes each word from the buffer."""
         again = self.here()
         for n in range(ELEMENTS):
@@ -524,9 +522,7 @@ class _Writer(Assembler):
             for _ in range(design.model.head_block // ELEMENTS):
                 self.step(Operation.SET_BUFFER)
                 for _ in range(ELEMENTS):
-                    self.step(
-                        Operation.ACCUMULATE, self.total[element], to=self.total[element]
-                    )
+                    self.step(Operation.ACCUMULATE, self.total[element], to=self.total[element])
                     element += 1
         self.count_down(self.unweighed, finish)
         self.advance(J, 1, again, until=design.chip.window)
@@ -546,9 +542,7 @@ class _Writer(Assembler):
             again = self.here()
             self.step(Operation.LOAD, self.total.at(K))
             self.step(Operation.CONVERT, 0)
-            self.step(
-                Operation.FLOAT_MULTIPLY, inverse, to=self.context.at(I), tap=Tap.ATTENTION
-            )
+            self.step(Operation.FLOAT_MULTIPLY, inverse, to=self.context.at(I), tap=Tap.ATTENTION)
             self.advance(I, 1)
             self.advance(K, 1, again, until=(block + 1) * size)
 

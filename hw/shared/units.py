@@ -175,9 +175,12 @@ class Shifter(wiring.Component):
                 left.eq(Mux(fits, self.amount, Mux(self.amount < 0, -63, 63))), self.half.eq(0)
             ]  # fmt: skip
         with m.Elif(~self.done):
+            # What has nothing left but its sign stays as it is.
+            settled = right & ((self.x == 0) | (self.x == -1))
             m.d.sync += [
-                left.eq(Mux(right, left + 1, left - 1)), self.half.eq(right & self.rounding & self.x[0])
-            ]  # fmt: skip
+                left.eq(Mux(settled, 0, Mux(right, left + 1, left - 1))),
+                self.half.eq(right & self.rounding & self.x[0]),
+            ]
         return m
 
 
