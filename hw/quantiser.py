@@ -2,7 +2,7 @@
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intaglio.hw.formats import BLOCK, E8M0_BIAS, ElementFormat, FloatFormat
@@ -61,28 +61,36 @@ class BlockExponent(wiring.Component):
         m = Module()
         pairs_width = self.pair_layout.size
         m.submodules.pairs = pairs = SyncFIFOBuffered(width=pairs_width, depth=BLOCK)
-        m.submodules.exponents = exponents = SyncFIFOBuffered(width=8 * self.rows, depth=4)
+        m.submodules.exponents = exponents = SyncFIFO(width=8 * self.rows, depth=4)
 
+        # A pair is compared a cycle after it came: the way here is long enough. Its block can leave
+        # as early, as a word leaves this queue without the register that the other has.
+        accept = self.i.valid & self.i.ready
+        accepted = delay(m, 1, accept, 1, "accepted")
+        last = delay(m, 1, self.i.p.last, 1, "last")
         largest = Signal(data.ArrayLayout(self.fmt.exponent_bits, self.rows))
         codes = []
-        accept = self.i.valid & self.i.ready
         for row in range(self.rows):
-            pair = self.i.p.pairs[row]
+            first, second = (
+                delay(m, 1, self.i.p.pairs[row][k].exponent, 1, f"exponent_{row}_{k}")
+                for k in range(2)
+            )
             exponent = Signal(self.fmt.exponent_bits, name=f"exponent_{row}")
-            upper = Mux(pair[0].exponent > pair[1].exponent, pair[0].exponent, pair[1].exponent)
+            upper = Mux(first > second, first, second)
             m.d.comb += exponent.eq(Mux(upper > largest[row], upper, largest[row]))
-            with m.If(accept):
-                m.d.sync += largest[row].eq(Mux(self.i.p.last, 0, exponent))
+            with m.If(accepted):
+                m.d.sync += largest[row].eq(Mux(last, 0, exponent))
             rebias = E8M0_BIAS - self.fmt.bias
             codes.append(Mux(exponent.any(), exponent + rebias, 0)[:8])
 
         held = Signal(self.pair_layout)
         m.d.comb += [
-            self.i.ready.eq(pairs.w_rdy & exponents.w_rdy),
+            # One exponent may be on its way.
+            self.i.ready.eq(pairs.w_rdy & (exponents.level < exponents.depth - 1)),
             pairs.w_data.eq(self.i.payload),
             pairs.w_en.eq(accept),
             exponents.w_data.eq(Cat(*codes)),
-            exponents.w_en.eq(accept & self.i.p.last),
+            exponents.w_en.eq(accepted & last),
             held.eq(pairs.r_data),
             self.o.valid.eq(pairs.r_rdy & exponents.r_rdy),
             self.o.p.pairs.eq(held.pairs),

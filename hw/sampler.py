@@ -58,20 +58,26 @@ class Sampler(wiring.Component):
         with m.If(accept):
             m.d.sync += number.eq(Mux(self.i.p.last, 0, number + 1))
 
-        # The better of a pair in one cycle, against the best so far in the next.
+        # Compared a cycle after they came, all at once: the way here is long enough.
         valid = delay(m, enable, accept, 1, "valid")
         pair = delay(m, enable, number, 1, "pair")
         last = delay(m, enable, self.i.p.last, 1, "last")
         group = delay(m, enable, self.i.p.group, 1, "group")
+        begins = ~pair.any()
         with m.If(enable):
             m.d.sync += [self.o.valid.eq(valid & last), self.o.p.group.eq(group)]
         for row in range(self.rows):
-            first, second = (ordered(self.i.p.pairs[row][k]) for k in range(2))
-            # An odd vocabulary leaves the second of the last pair without meaning.
-            second_wins = (second > first) & ~(self.i.p.last & (self.vocab % 2))
-            winner = delay(m, enable, Mux(second_wins, second, first), 1, f"winner_{row}")
-            is_second = delay(m, enable, second_wins, 1, f"is_second_{row}")
+            first, second = (
+                delay(m, enable, ordered(self.i.p.pairs[row][k]), 1, f"logit_{row}_{k}")
+                for k in range(2)
+            )
             best = Signal(self.fmt.bits, name=f"best_{row}")
-            with m.If(enable & valid & (~pair.any() | (winner > best))):
-                m.d.sync += [best.eq(winner), self.o.p.tokens[row].eq(Cat(is_second, pair))]
+            # An odd vocabulary leaves the second of the last pair without meaning.
+            second_wins = (second > first) & ~(last & (self.vocab % 2))
+            beaten = begins | Mux(second_wins, second > best, first > best)
+            with m.If(enable & valid & beaten):
+                m.d.sync += [
+                    best.eq(Mux(second_wins, second, first)),
+                    self.o.p.tokens[row].eq(Cat(second_wins, pair)),
+                ]
         return m

@@ -4,6 +4,8 @@ from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from intaglio.hw.pipeline import delay
+
 __all__ = ["POLYNOMIAL", "StreamSignature"]
 
 POLYNOMIAL = 0x04C11DB7
@@ -15,7 +17,8 @@ class StreamSignature(wiring.Component):
 
     Each beat is folded to 32 bits, bit n of the payload onto bit ``n % 32`` by exclusive or, and
     added to the register, which is multiplied by x modulo the polynomial. It only listens: the
-    stream never waits for it. `o` counts a beat two cycles after it moved.
+    stream never waits for it, and a register keeps the way here apart from the folding. `o` counts
+    a beat three cycles after it moved.
 
     Parameters
     ----------
@@ -40,11 +43,10 @@ class StreamSignature(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         folded = Signal(32)
-        moved = Signal()
+        payload = delay(m, 1, self.payload, 1, "payload")
         for bit in range(32):
-            m.d.sync += folded[bit].eq(self.payload[bit::32].xor())
-        m.d.sync += moved.eq(self.moved)
-        with m.If(moved):
+            m.d.sync += folded[bit].eq(payload[bit::32].xor())
+        with m.If(delay(m, 1, self.moved, 2, "moved")):
             shifted = Cat(Const(0, 1), self.o[:-1])
             m.d.sync += self.o.eq(shifted ^ Mux(self.o[-1], POLYNOMIAL, 0) ^ folded)
         return m

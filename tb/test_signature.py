@@ -73,6 +73,8 @@ class Burst(wiring.Component):
                 with m.If(moved & self.i.p.mark):
                     m.next = "settle"
             with m.State("settle"):
+                m.next = "settled"
+            with m.State("settled"):
                 m.next = "show"
             with m.State("show"):
                 m.d.comb += self.o.valid.eq(1)
