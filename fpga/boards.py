@@ -12,7 +12,7 @@ from intaglio.hw.config import CHIPS, ChipConfig
 from intaglio.hw.formats import ConfigError, FloatFormat
 from intaglio.sim.tools import ToolError
 
-__all__ = ["BOARDS", "ECP5PLL", "ICE40PLL", "Board", "Device", "board", "model_of"]
+__all__ = ["BOARDS", "ECP5PLL", "HIDE_NAMES", "ICE40PLL", "Board", "Device", "board", "model_of"]
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ ICEBREAKER = Board(
     title="iCEBreaker with iCE40UP5K",
     platform="amaranth_boards.icebreaker:ICEBreakerPlatform",
     device=UP5K,
-    pll=ICE40PLL(12_000_000, 0, 47, 5, 1),
+    pll=ICE40PLL(12_000_000, 0, 55, 5, 1),
     usb=FT2232H,
     interface=1,
     leds={"busy": ("led_g", 0, ""), "dropped": ("led_r", 0, "")},

@@ -3,9 +3,10 @@
 import tempfile
 from pathlib import Path
 
+from intaglio.fpga.boards import HIDE_NAMES
 from intaglio.fpga.simulate import cell_models
 from intaglio.fpga.tools import find, run
-from intaglio.hw.chip import Chip
+from intaglio.hw.chip import make_chip
 from intaglio.hw.config import Design
 from intaglio.hw.images import Images
 from intaglio.sim.verilog import verilog_text
@@ -20,8 +21,9 @@ def ice40_netlist(design: Design, contents: Images) -> str:
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "rtl.v").write_text(verilog_text(Chip(design, contents), "chip"))
-        script = "read_verilog rtl.v; synth_ice40 -dsp -top chip; write_verilog -noattr netlist.v"
+        (folder / "rtl.v").write_text(verilog_text(make_chip(design, contents), "chip"))
+        synth = f"{HIDE_NAMES}; synth_ice40 -dsp -top chip"
+        script = f"read_verilog rtl.v; {synth}; write_verilog -noattr netlist.v"
         run(find("yosys"), ["-q", "-p", script], folder)
         netlist = (folder / "netlist.v").read_text()
     # Bits of a port are made of others of its bits, which Verilator takes for a loop.

@@ -42,6 +42,8 @@ def _result(board: Board) -> dict[str, Any]:
 def _row(result: dict[str, Any]) -> list[str]:
     chip, used, expected = result["chip"], result["used"], result["expected"]
     array = f"{chip['rows']} x {chip['outputs']} x {chip['depth']}"
+    if chip["outputs"] == 1:
+        array = f"no array, {chip['depth']} multipliers"
     formats = f"{chip['weights']}, {chip['activations']}, {chip['kv']}, {chip['small_float']}"
     return [
         BOARDS[result["board"]].title,

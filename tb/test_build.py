@@ -5,20 +5,24 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from intaglio.fpga import tools
 from intaglio.fpga.boards import BOARDS, ICE40PLL
-from intaglio.fpga.build import design_of, write_design
+from intaglio.fpga.build import build, design_of, etch_anew, write_design
 from intaglio.fpga.expect import Expected, expect
 from intaglio.fpga.place import pack, place
 from intaglio.fpga.report import Report, report_on
-from intaglio.hw.config import ChipConfig
+from intaglio.golden.etch import etch
+from intaglio.golden.main_memory import main_memory
+from intaglio.hw.config import ChipConfig, Design
 from intaglio.hw.formats import FloatFormat, element_format
+from intaglio.hw.shared.memory_map import MemoryMap
 from intaglio.sim import cli
 from intaglio.sim.simulator import SimulatedChip
 from intaglio.sim.tools import ToolError
-from intaglio.tb.models import random_etched
+from intaglio.tb.models import random_checkpoint, random_etched
 from intaglio.tb.roms import ROMs
 
 BOARD = BOARDS["icebreaker"]
@@ -46,10 +50,33 @@ def test_small_design_to_a_bitstream(tmp_path):
         "ff": device.logic,
     }  # fmt: skip
     assert 16 <= report.used["ff"] <= report.used["lut"] < 100
-    assert report.fmax_mhz > report.clock_mhz == 18
-    assert report.expected["tokens_per_second_one"] == 20_000
-    assert report.expected["tokens_per_second_all"] == 60_000
+    assert report.fmax_mhz > report.clock_mhz == 21
+    assert report.expected["tokens_per_second_one"] == round(21e6 / 900)
+    assert report.expected["tokens_per_second_all"] == 70_000
     assert set(report.tools) == {"yosys", "nextpnr-ice40", "icepack"}
+
+
+def test_chip_to_a_bitstream(tmp_path):
+    """A whole decoder for the iCEBreaker, and then another model beside the same bitstream."""
+    chip = BOARD.chip
+    one, other = (random_checkpoint(seed, layers=1, context=128) for seed in (1, 2))
+    design = Design(one.config, chip)
+    report = build(BOARD, etch(one, design), tmp_path, lambda stage: None)
+    words = MemoryMap(design).cache
+    assert report.words_read_back == words
+    assert report.used["spram"] == 4
+    assert report.used["lut"] < BOARD.device.logic
+    assert report.fmax_mhz >= report.clock_mhz == 21
+    assert 10_000 < report.expected["one"] < 200_000
+    assert (tmp_path / "chip.bin").stat().st_size > 100_000
+
+    new = tmp_path / "new"
+    again = etch_anew(tmp_path, other, new, lambda stage: None)
+    assert again.expected == report.expected
+    assert (new / "chip.bin").read_bytes() == (tmp_path / "chip.bin").read_bytes()
+    for folder, checkpoint in ((tmp_path, one), (new, other)):
+        held = np.frombuffer((folder / "memory.bin").read_bytes(), "<u4")
+        assert held.tolist() == main_memory(etch(checkpoint, design))[:words]
 
 
 def test_missed_timing_is_refused(tmp_path):

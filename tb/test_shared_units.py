@@ -95,7 +95,7 @@ def test_quantise(fmt, simulator, tmp_path):
             unit.x.eq(operands.x), unit.exponent.eq(operands.exponent),
             unit.saturate.eq(operands.saturate),
         ]  # fmt: skip
-        return unit.o, after(m, first, 1)
+        return unit.o, after(m, first, 2)
 
     held = Held(unit, operands, unit.o.shape(), wire)
     check(held, {"i": inputs}, {"o": outputs}, simulator, tmp_path)

@@ -2,9 +2,17 @@
 
 from dataclasses import dataclass
 
-from intaglio.hw.shared.operations import Field, Index, Mask, Operation, step_layout
+from intaglio.hw.shared.cycles import CYCLES
+from intaglio.hw.shared.operations import READERS, Field, Index, Mask, Operation, step_layout
 
 __all__ = ["Assembler", "Label", "Place", "Program", "Region"]
+
+DERIVED = {
+    Index.I: (Index.I, Index.I_WORD, Index.I_BLOCK, Index.I_HEAD_BLOCK),
+    Index.J: (Index.J,),
+    Index.K: (Index.K,),
+}
+"""What is made of an index."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,20 @@ class Program:
     def layout(self):
         """Layout of a step."""
         return step_layout(self.bits)
+
+
+def _changes(step: dict, following: dict) -> bool:
+    """Whether a step may change the scratch word that the following one is about to read."""
+    if following["operation"] not in READERS:
+        return False
+    read = following["source_index"]
+    if step["operation"] in (Operation.SET_INDEX, Operation.NEXT):
+        return read in DERIVED[step["source_index"]]
+    if not step.get("store"):
+        return False
+    written = step["target_index"]
+    apart = read == written == Index.NONE and step["target"] != following["source"]
+    return not apart
 
 
 class Assembler:
@@ -146,10 +168,16 @@ class Assembler:
         bits = (max(len(self._scratch), len(self._steps), most) - 1).bit_length()
         layout = step_layout(bits)
         steps = []
-        for step in self._steps:
+        for step, following in zip(self._steps, [*self._steps[1:], self._steps[0]], strict=True):
             target = step.get("target", 0)
             number = target.step if isinstance(target, Label) else target
             # A limit that is the number of all values an index can have is its beginning.
             limit = step.get("source", 0) % (1 << bits)
-            steps.append(layout.const({**step, "target": number, "source": limit}).as_bits())
+            made = {
+                "target": number,
+                "source": limit,
+                "hold": int(_changes(step, following)),
+                "cycles": CYCLES.get(step["operation"], 0),
+            }
+            steps.append(layout.const({**step, **made}).as_bits())
         return Program(steps, self._scratch, bits)

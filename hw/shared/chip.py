@@ -25,8 +25,9 @@ __all__ = ["SharedChip"]
 class SharedChip(wiring.Component):
     """The chip of a design with one output; has the ports of :class:`~intaglio.hw.chip.Chip`.
 
-    A step of the program reads a scratch word in one cycle and has its operation in the next, or in
-    as many as that takes. Nothing overlaps, but for the words of a dot product.
+    A step of the program has its operation in one cycle, or in as many as that takes, and in the last
+    of them the scratch word of the following step is read. After a jump, and where the following
+    step needs what this one changes, that takes a cycle of its own.
 
     Parameters
     ----------
@@ -79,7 +80,6 @@ class SharedChip(wiring.Component):
             i: Signal(self.program.bits, name=f"index_{i.name.lower()}")
             for i in (Index.I, Index.J, Index.K)
         }
-        self.elapsed = Signal(4)  # cycles of the operation; stops at the last
         self._fetch(m)
         self._read(m)
         self._add(m)
@@ -91,7 +91,10 @@ class SharedChip(wiring.Component):
         self._take(m)
         self._flow(m)
         self._observe(m)
-        m.d.comb += self.result.eq(self.accumulator)
+        waits = Cat(*self.pauses).any()
+        m.d.comb += [
+            self.done.eq(self.working & self.last & ~waits), self.result.eq(self.accumulator)
+        ]  # fmt: skip
         with m.Switch(self.step.operation):
             for operations, value in self.results:
                 with m.Case(*operations):
@@ -99,31 +102,42 @@ class SharedChip(wiring.Component):
         return m
 
     def _fetch(self, m: Module) -> None:
-        """The step, and whether it is reading its scratch word or at work."""
+        """The step at work, and the following one, whose word is read in the first one's last cycle."""
+        layout = self.program.layout
         m.submodules.steps = steps = memory.Memory(
-            shape=self.program.layout.size, depth=len(self.program.steps), init=self.program.steps
+            shape=layout.size, depth=len(self.program.steps), init=self.program.steps
         )
-        self.steps = steps.read_port()
-        self.step = data.View(self.program.layout, self.steps.data)
-        self.number = Signal(self.program.bits)
+        port = steps.read_port()
+        self.step, self.following = Signal(layout), data.View(layout, port.data)
+        self.number = Signal(self.program.bits)  # of the following step
         self.working, self.done = Signal(), Signal()
-        self.cycles = Signal(4)  # that the operation takes beside its first
-        self.waits = Signal()  # the operation ends by itself
-        self.reading = Signal()
-        fetched = Signal()
+        self.first, self.last = Signal(), Signal()  # cycle of the step, if it takes a fixed number
+        self.pauses: list[Value] = []  # why a step may not be done
+        self.jumps = Signal()
+        self.takes = Signal()  # the following step is the next one at work
         self.results: list[tuple[tuple[Operation, ...], Value]] = []
-        m.d.sync += fetched.eq(1)
+        fetched, goes_on = Signal(), Signal()
+        left = Signal.like(self.step.cycles)
+        m.d.sync += [fetched.eq(1), self.first.eq(self.takes)]
         m.d.comb += [
-            self.reading.eq(fetched & ~self.working),
-            self.done.eq(self.working & ~self.waits & (self.elapsed == self.cycles)),
-            self.steps.en.eq(~fetched | self.done),
+            self.last.eq(left == 0),
+            goes_on.eq(~self.working | (self.done & ~self.jumps & ~self.step.hold)),
+            self.takes.eq(fetched & goes_on),
+            port.en.eq(~fetched | self.takes | (self.done & self.jumps)),
+            port.addr.eq(self.number + fetched),
         ]
-        with m.If(self.reading):
-            m.d.sync += [self.working.eq(1), self.elapsed.eq(0)]
-        with m.Elif(self.done):
+        with m.If(left != 0):
+            m.d.sync += left.eq(left - 1)
+        with m.If(self.done):
             m.d.sync += self.working.eq(0)
-        with m.Elif(self.working & ~self.elapsed.all()):
-            m.d.sync += self.elapsed.eq(self.elapsed + 1)
+        with m.If(self.takes):
+            m.d.sync += [
+                self.step.eq(self.following), self.number.eq(self.number + 1),
+                self.working.eq(1), left.eq(self.following.cycles),
+            ]  # fmt: skip
+        with m.If(self.done & self.jumps):
+            m.d.comb += port.addr.eq(self.step.target)
+            m.d.sync += self.number.eq(self.step.target)
 
     def _is(self, *operations: Operation) -> Value:
         """Whether the step is one of these operations."""
@@ -132,11 +146,6 @@ class SharedChip(wiring.Component):
     def _gives(self, value: Value, *operations: Operation) -> None:
         """What the accumulator gets of these operations."""
         self.results.append((operations, value))
-
-    def _takes(self, m: Module, cycles: int, *operations: Operation) -> None:
-        """How many more cycles than one the operations take."""
-        with m.If(self._is(*operations)):
-            m.d.comb += self.cycles.eq(cycles)
 
     def _place(self, m: Module, address: Value, index: Value, name: str) -> Signal:
         """An address of the scratch memory."""
@@ -166,11 +175,17 @@ class SharedChip(wiring.Component):
         self.scratch = read.data
         self.word = Signal(4)  # of a dot product
         self.reads_word = Signal()
+        source, source_index = Signal(self.program.bits), Signal(Index)
+        word = Signal.like(self.word)
+        m.d.comb += [source.eq(self.following.source), source_index.eq(self.following.source_index)]
+        with m.If(self.reads_word):
+            m.d.comb += [
+                source.eq(self.step.source), source_index.eq(self.step.source_index),
+                word.eq(self.word),
+            ]  # fmt: skip
         m.d.comb += [
-            read.en.eq(self.reading | self.reads_word),
-            read.addr.eq(
-                self._place(m, self.step.source, self.step.source_index, "source") + self.word
-            ),
+            read.en.eq(self.takes | self.reads_word),
+            read.addr.eq(self._place(m, source, source_index, "source") + word),
             write.en.eq(self.done & self.step.store),
             write.addr.eq(self._place(m, self.step.target, self.step.target_index, "target")),
             write.data.eq(self.result),
@@ -191,7 +206,7 @@ class SharedChip(wiring.Component):
         with m.If(self._is(Operation.CONVERT, Operation.FLOOR_SHIFT)):
             m.d.comb += left.eq(self.factor)
         with m.If(self._is(Operation.ROUND_SHIFT)):
-            with m.If(self.elapsed == 0):
+            with m.If(self.first):
                 m.d.comb += left.eq(self.factor)
             with m.Else():
                 m.d.comb += right.eq(self.half)
@@ -213,20 +228,16 @@ class SharedChip(wiring.Component):
         """The accumulator shifts where it is."""
         m.submodules.shifter = self.shifter = shifter = Shifter()
         shifts = self._is(Operation.ROUND_SHIFT, Operation.FLOOR_SHIFT)
-        first = self.elapsed == 0
         m.d.comb += [
-            shifter.start.eq(self.working & first),
+            shifter.start.eq(self.first),
             shifter.amount.eq(self.total),
             shifter.rounding.eq(self._is(Operation.ROUND_SHIFT)),
             shifter.x.eq(self.accumulator),
             self.half.eq(shifter.half),
         ]
-        with m.If(shifts):
-            m.d.comb += [
-                self.cycles.eq(self.elapsed), self.waits.eq(first | ~shifter.done)
-            ]  # fmt: skip
-            with m.If(self.working & ~first & ~shifter.done):
-                m.d.sync += self.accumulator.eq(shifter.o)
+        self.pauses.append(shifts & (self.first | ~shifter.done))
+        with m.If(shifts & self.working & ~self.first & ~shifter.done):
+            m.d.sync += self.accumulator.eq(shifter.o)
 
     def _multiply(self, m: Module) -> None:
         """One multiplier of integers, in front of it the quantiser and the tables."""
@@ -254,8 +265,6 @@ class SharedChip(wiring.Component):
         with m.If(self._is(*looks_up)):
             m.d.comb += [x.eq(tables.rise), y.eq(tables.low)]
         m.d.sync += self.product.eq(x * y)
-        self._takes(m, 1, Operation.ACCUMULATE, Operation.MULTIPLY, Operation.QUANTISE)
-        self._takes(m, 2, Operation.SQUARE, *looks_up)
         self._gives(self.product, Operation.MULTIPLY)
         self._gives(tables.o, *looks_up)
         self._gives(element, Operation.UNPACK)
@@ -285,7 +294,6 @@ class SharedChip(wiring.Component):
             (multiply, (Operation.FLOAT_MULTIPLY,)),
             (convert, (Operation.CONVERT,)),
         ):
-            self._takes(m, unit.LATENCY, *operations)
             self._gives(unit.o.as_value(), *operations)
         magnitude = a.as_value()[:-1]
         larger = b.exponent > self.accumulator[: fmt.exponent_bits]
@@ -304,7 +312,7 @@ class SharedChip(wiring.Component):
         arrived = Signal()
         m.d.comb += [
             self.reads_word.eq(self.working & is_dot & missing & self.memory.granted),
-            dot.start.eq(self.reading),
+            dot.start.eq(self.first),
             dot.enable.eq(arrived),
             dot.x.eq(self.scratch),
             dot.y.eq(self.memory.o),
@@ -314,10 +322,7 @@ class SharedChip(wiring.Component):
             m.d.sync += self.word.eq(0)
         with m.Elif(self.reads_word):
             m.d.sync += self.word.eq(self.word + 1)
-        with m.If(is_dot):
-            m.d.comb += [
-                self.cycles.eq(self.elapsed), self.waits.eq(missing | arrived | dot.busy)
-            ]  # fmt: skip
+        self.pauses.append(is_dot & (missing | arrived | dot.busy))
         self._gives(dot.o, Operation.DOT, Operation.DOT_CACHE)
 
     def _reach_memory(self, m: Module) -> None:
@@ -341,14 +346,11 @@ class SharedChip(wiring.Component):
             main.restart.eq(self.done & self._is(Operation.BEGIN)),
         ]
         m.d.sync += arrived.eq(main.request & main.granted & ~main.write)
-        with m.If(self.reading):
+        with m.If(self.takes):
             m.d.sync += asked.eq(0)
         with m.Elif(main.request & main.granted):
             m.d.sync += asked.eq(1)
-        with m.If(reads):
-            m.d.comb += [self.cycles.eq(self.elapsed), self.waits.eq(~asked)]
-        with m.If(writes):
-            m.d.comb += [self.cycles.eq(self.elapsed), self.waits.eq(~main.granted)]
+        self.pauses += [reads & ~asked, writes & ~main.granted]
         self.arrived_weights = arrived & main.weights
         self._gives(main.o, Operation.READ)
         self._gives(main.address, Operation.ADDRESS)
@@ -372,7 +374,7 @@ class SharedChip(wiring.Component):
 
     def _flow(self, m: Module) -> None:
         """Which step is next; indices, commands and events."""
-        step, after = self.step, Signal(self.program.bits)
+        step = self.step
         index = Signal(self.program.bits)
         advanced = Signal(self.program.bits)
         block = self.design.model.head_block
@@ -390,17 +392,12 @@ class SharedChip(wiring.Component):
                 m.d.comb += goes_on.eq(differs[:5].any())
             with m.Case(Mask.HEAD_BLOCK):
                 m.d.comb += goes_on.eq(differs[: block.bit_length() - 1].any())
-        jumps = (
+        m.d.comb += self.jumps.eq(
             (self._is(Operation.NEXT) & goes_on)
             | self._is(Operation.JUMP)
             | (self._is(Operation.JUMP_NEGATIVE) & (self.accumulator < 0))
         )
-        m.d.comb += [
-            after.eq(Mux(jumps, step.target, self.number + 1)),
-            self.steps.addr.eq(Mux(self.done, after, self.number)),
-        ]
         with m.If(self.done):
-            m.d.sync += self.number.eq(after)
             for which, value in self.indices.items():
                 with m.If((step.source_index == which) & self._is(Operation.SET_INDEX)):
                     m.d.sync += value.eq(step.source)
@@ -425,12 +422,10 @@ class SharedChip(wiring.Component):
             m.d.sync += [command.eq(self.commands.p), given.eq(1)]
         with m.Elif(ends):
             m.d.sync += given.eq(0)
-        with m.If(self._is(Operation.BEGIN)):
-            m.d.comb += [
-                self.cycles.eq(self.elapsed), self.waits.eq(~given | ~self.memory.ready)
-            ]  # fmt: skip
-        with m.If(self._is(Operation.END)):
-            m.d.comb += [self.cycles.eq(self.elapsed), self.waits.eq(~self.events.ready)]
+        self.pauses += [
+            self._is(Operation.BEGIN) & (~given | ~self.memory.ready),
+            self._is(Operation.END) & ~self.events.ready,
+        ]
         field = Signal(32)
         with m.Switch(self.step.count):
             for which, value in (

@@ -8,13 +8,13 @@ from amaranth.lib import data, enum
 
 from intaglio.hw.protocol import Tap
 
-__all__ = ["LOGIT", "Field", "Index", "Mask", "Operation", "step_layout"]
+__all__ = ["LOGIT", "READERS", "Field", "Index", "Mask", "Operation", "step_layout"]
 
 
 class Operation(enum.Enum, shape=6):
-    """``s`` is the scratch word that the step names, ``m`` a word of the main memory.
+    """``s`` is the scratch word that the step names.
 
-    The accumulator takes the result where none other is named. Cycles beside the step's first.
+    The accumulator takes the result where nothing else is named.
     """
 
     LOAD = 0
@@ -113,6 +113,16 @@ class Operation(enum.Enum, shape=6):
     """Goes to the target if the accumulator is negative."""
 
 
+READERS = frozenset({
+    Operation.LOAD, Operation.ADD, Operation.SUBTRACT, Operation.AND, Operation.MAXIMUM,
+    Operation.MINIMUM, Operation.ROUND_SHIFT, Operation.FLOOR_SHIFT, Operation.ACCUMULATE,
+    Operation.SQUARE, Operation.FLOAT_ADD, Operation.FLOAT_SUBTRACT, Operation.FLOAT_MULTIPLY,
+    Operation.CONVERT, Operation.LARGER_EXPONENT, Operation.QUANTISE, Operation.SET_FACTOR,
+    Operation.SET_FACTOR_WEIGHTS, Operation.SET_FACTOR_CACHE,
+})  # fmt: skip
+"""Those that use the scratch word which is read ahead of them; dot products read their own."""
+
+
 class Index(enum.Enum, shape=3):
     """What is added to the address of a scratch word."""
 
@@ -155,6 +165,8 @@ def step_layout(bits: int) -> data.StructLayout:
     """A step of a program whose steps, scratch words and indices are numbered with so many bits.
 
     Of the operations that change the order of steps, the target is a step and the source a limit.
+    `hold` is set where the following step's scratch word may be read only after this step; `cycles`
+    are those after the first, if they are known.
     """
     return data.StructLayout({
         "operation": Operation,
@@ -163,6 +175,8 @@ def step_layout(bits: int) -> data.StructLayout:
         "target": bits,
         "target_index": Index,
         "store": 1,
+        "hold": 1,
+        "cycles": 4,
         "count": 4,
         "mask": Mask,
         "tap": 3,

@@ -77,7 +77,7 @@ class Dot(wiring.Component):
 class Quantise(wiring.Component):
     """``o``: the element of `x` in a block; equals ``golden.mx.quantise``.
 
-    Latency is 1 cycle.
+    Latency is `LATENCY` = 2 cycles: find the distance, shift and round.
 
     Members
     -------
@@ -88,6 +88,8 @@ class Quantise(wiring.Component):
         Elements have 8 bits; otherwise as many as need no saturation.
     o : ``Out(signed(fmt.precision + 1))``
     """
+
+    LATENCY = 2
 
     x: data.View
     exponent: Signal
@@ -106,9 +108,10 @@ class Quantise(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         distance = Signal(9)
+        whole = Signal(self.fmt.precision)
         magnitude = Signal(self.fmt.precision)
-        m.d.comb += distance.eq(self.exponent - self.x.exponent)
-        aligned = align(m, Cat(Const(0, 2), significand(self.x)), distance, "element")
+        m.d.sync += [distance.eq(self.exponent - self.x.exponent), whole.eq(significand(self.x))]
+        aligned = align(m, Cat(Const(0, 2), whole), distance, "element")
         sticky, half, lowest = aligned[0], aligned[1], aligned[2]
         m.d.comb += magnitude.eq(aligned[2:] + (half & (sticky | lowest)))
         limited = Mux(self.saturate & magnitude[7], 127, magnitude)
@@ -187,7 +190,7 @@ class Shifter(wiring.Component):
 class Tables(wiring.Component):
     """All interpolated tables in one memory; equals ``golden.table.evaluate`` and the two inverses.
 
-    Latency is 2 cycles; the product is made outside and comes with the second.
+    Latency is `LATENCY` = 2 cycles; the product is made outside and comes with the second.
 
     Members
     -------
@@ -201,6 +204,8 @@ class Tables(wiring.Component):
         ``rise * low``, another cycle later.
     o : ``Out(32)``
     """
+
+    LATENCY = 2
 
     operation: Signal
     x: Signal
