@@ -25,9 +25,9 @@ __all__ = ["SharedChip"]
 class SharedChip(wiring.Component):
     """The chip of a design with one output; has the ports of :class:`~intaglio.hw.chip.Chip`.
 
-    A step of the program has its operation in one cycle, or in as many as that takes, and in the last
-    of them the scratch word of the following step is read. After a jump, and where the following
-    step needs what this one changes, that takes a cycle of its own.
+    A step of the program has its operation in one cycle, or in as many as that takes, and in the
+    last of them the scratch word of the following step is read. After a jump, and where the
+    following step needs what this one changes, that takes a cycle of its own.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class SharedChip(wiring.Component):
         return m
 
     def _fetch(self, m: Module) -> None:
-        """The step at work, and the following one, whose word is read in the first one's last cycle."""
+        """The step at work, and the following one, whose word is read in the last cycle of that."""
         layout = self.program.layout
         m.submodules.steps = steps = memory.Memory(
             shape=layout.size, depth=len(self.program.steps), init=self.program.steps
