@@ -147,7 +147,7 @@ class SharedChip(wiring.Component):
         """What the accumulator gets of these operations."""
         self.results.append((operations, value))
 
-    def _place(self, m: Module, address: Value, index: Value, name: str) -> Signal:
+    def _place(self, m: Module, address: Value, index, name: str) -> Signal:
         """An address of the scratch memory."""
         offset = Signal(self.program.bits, name=f"{name}_offset")
         place = Signal(self.program.bits, name=f"{name}_place")
