@@ -26,5 +26,7 @@ def ice40_netlist(design: Design, contents: Images) -> str:
         script = f"read_verilog rtl.v; {synth}; write_verilog -noattr netlist.v"
         run(find("yosys"), ["-q", "-p", script], folder)
         netlist = (folder / "netlist.v").read_text()
-    # Bits of a port are made of others of its bits, which Verilator takes for a loop.
-    return "/* verilator lint_off UNOPTFLAT */\n" + cell_models(netlist) + netlist
+    # Bits of a port are made of others of its bits, which Verilator takes for a loop; a multiplier
+    # that has no register has no clock.
+    waivers = "/* verilator lint_off UNOPTFLAT */\n/* verilator lint_off PINMISSING */\n"
+    return waivers + cell_models(netlist) + netlist

@@ -68,6 +68,8 @@ def chip_text(design: Design, contents: Images) -> str:
 def image_widths(design: Design) -> dict[str, int]:
     """Bits of a word of each etched memory."""
     chip = design.chip
+    if design.shared:
+        return {"memory": 32}
     word = chip.outputs * chip.depth * chip.weights.bits + 8 * design.exponents_per_word
     return {
         "weights": word,
@@ -75,7 +77,6 @@ def image_widths(design: Design) -> dict[str, int]:
         "embedding_exponents": 8,
         "rope": 2 * chip.small_float.bits,
         "bias": 2 * chip.small_float.bits,
-        "memory": 32,
     }
 
 

@@ -23,6 +23,7 @@ from intaglio.sim.area import (
     ACCUMULATE,
     ARRAY,
     CONTEXT,
+    DOT,
     MULTIPLIERS,
     SCORES,
     UNITS,
@@ -183,7 +184,7 @@ def test_units_are_the_whole(tiny):
     assert sum(unit["share"] for unit in rows.values()) == pytest.approx(1)
     assert all(0 < unit["share"] < 1 for unit in rows.values())
     parts = {ARRAY, ACCUMULATE, SCORES, CONTEXT}
-    assert set(MULTIPLIERS) == parts
+    assert set(MULTIPLIERS) == parts | {DOT}
     shares = tiny["multiply_accumulate"]
     assert shares["share"] == pytest.approx(sum(rows[name]["share"] for name in parts))
     assert 0 < shares["array"] < shares["share"] < 1

@@ -34,7 +34,7 @@ SHAPES = {
     "heads of several blocks": (
         ChipConfig(outputs=1, window=4, small_float=FloatFormat(8, 12),
                    weights=element_format("int4")),
-        {"dim": 64, "hidden": 70, "heads": 6, "kv_heads": 2, "head_dim": 40, "vocab": 64,
+        {"dim": 40, "hidden": 34, "heads": 3, "kv_heads": 1, "head_dim": 40, "vocab": 16,
          "layers": 1},
     ),
 }  # fmt: skip
