@@ -1,6 +1,6 @@
 """The activation store: quantised vectors of all rows and groups, fed to the array in slices."""
 
-from amaranth import Cat, Module, Mux, Signal, Value, signed
+from amaranth import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
@@ -169,8 +169,13 @@ class ActivationStore(wiring.Component):
         })
 
     def _address(self, group, region, word):
-        start = Mux(region.as_value(), self.residual_words, 0)
-        return group * self.group_words + start + word
+        """Where a slice is. The starts are a table: a product would go the way to a DSP block."""
+        starts = Array(
+            first + start
+            for first in range(0, self.words, self.group_words)
+            for start in (0, self.residual_words)
+        )
+        return starts[Cat(region, group)] + word
 
     def _missing(self, m: Module, job, number) -> Value:
         """Whether slice `number` of the vector of `job` has been announced and has not come."""
