@@ -242,6 +242,7 @@ BOARDS = {
             name="icebreaker-large",
             title="iCEBreaker with a larger model",
             model=None,
+            place_options="--seed 3",
         ),
     )
 }  # fmt: skip
