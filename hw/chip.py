@@ -3,7 +3,7 @@
 from amaranth import Module, Mux, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import connect, flipped
 
 from intaglio.hw.accumulate import BlockAccumulate
 from intaglio.hw.activations import ActivationStore, SlicePacker
@@ -19,8 +19,9 @@ from intaglio.hw.host import HostLink
 from intaglio.hw.images import Images
 from intaglio.hw.layouts import DrainMode, Layouts, Region
 from intaglio.hw.norm import Norm
-from intaglio.hw.protocol import Counter, Tap
-from intaglio.hw.quantiser import BlockExponent, Quantiser, pairs_layout
+from intaglio.hw.ports import chip_ports
+from intaglio.hw.protocol import Tap
+from intaglio.hw.quantiser import BlockExponent, Quantiser
 from intaglio.hw.sampler import Sampler
 from intaglio.hw.sequencer import Sequencer
 from intaglio.hw.shared.chip import SharedChip
@@ -46,18 +47,7 @@ class Chip(wiring.Component):
 
     Members
     -------
-    commands : ``In(stream.Signature({slot, position, token, sample, last}))``
-    events : ``Out(stream.Signature({slot, position, token, sampled}))``
-        See :class:`~intaglio.hw.host.HostLink`.
-    logits : ``Out(Signature({valid, payload: {pairs, last, group}}))``
-        A tap on the way to the sampler, for measurements; it cannot be made to wait.
-    signatures : ``Out(ArrayLayout(32, len(Tap)))``
-        What has passed each :class:`~intaglio.hw.protocol.Tap` since reset; of all rows' values,
-        those of row 0.
-    activity : ``Out(layouts.activity)``
-        A tap on what every unit is doing, for timelines.
-    counters : ``Out(ArrayLayout(32, len(Counter)))``
-        See :class:`~intaglio.hw.protocol.Counter`.
+    See :func:`~intaglio.hw.ports.chip_ports`.
     """
 
     commands: stream.Interface
@@ -84,16 +74,7 @@ class Chip(wiring.Component):
             address_bits=layouts.cache_address.width,
             tag=layouts.query_tag,
         )
-        pairs = pairs_layout(chip.small_float, chip.rows)
-        logits = data.StructLayout({"pairs": pairs, "last": 1, "group": layouts.group})
-        super().__init__({
-            "commands": In(stream.Signature(layouts.command)),
-            "events": Out(stream.Signature(layouts.event)),
-            "logits": Out(wiring.Signature({"valid": Out(1), "payload": Out(logits)})),
-            "signatures": Out(data.ArrayLayout(32, len(Tap))),
-            "activity": Out(layouts.activity),
-            "counters": Out(data.ArrayLayout(32, len(Counter))),
-        })
+        super().__init__(chip_ports(layouts, chip.small_float, chip.rows))
 
     def elaborate(self, platform):
         m = Module()

@@ -9,6 +9,7 @@ from intaglio.fpga import usb
 from intaglio.fpga.boards import BOARDS
 from intaglio.fpga.build import write_design
 from intaglio.fpga.doctor import examine_boards
+from intaglio.hw.config import CHIPS
 from intaglio.sim import cli
 from intaglio.tb.models import random_etched
 
@@ -30,7 +31,7 @@ class Bench:
     def loader(self, script: str) -> None:
         """Have openFPGALoader run a line of shell."""
         program = self.folder / "openFPGALoader"
-        program.write_text(f'#!/bin/sh\necho "$@" > {self.folder}/called\n{script}\n')
+        program.write_text(f'#!/bin/sh\necho "$@" >> {self.folder}/called\n{script}\n')
         program.chmod(0o755)
 
     def plug_in(self, vendor: str, product: str, allowed: bool = True) -> None:
@@ -69,8 +70,27 @@ def test_loads(bench, options, arguments):
     code, said = bench.flash(*options)
     assert code == 0
     assert "is loaded" in said
-    called = (bench.folder / "called").read_text().strip()
+    called = (bench.folder / "called").read_text().splitlines()[-1]
     assert called == arguments.format(bench.build / "chip.bit")
+
+
+def test_weights_go_to_the_flash_first(bench):
+    """A board that fills its memory from the flash gets both, and nothing if one is missing."""
+    design = random_etched(CHIPS["shared"]).design
+    write_design(BOARDS["icebreaker"], design, bench.build)
+    memory, bitstream = bench.build / "memory.bin", bench.build / "chip.bin"
+    bitstream.write_text("bits")
+    code, said = bench.flash(board="icebreaker")
+    assert code == 2
+    assert f"{memory} is missing" in said
+    memory.write_text("words")
+    code, said = bench.flash(board="icebreaker")
+    assert code == 0
+    loaded = (bench.folder / "called").read_text().splitlines()
+    assert [line for line in loaded if "ice40" in line] == [
+        f"--board ice40_generic --offset 0x100000 --file-type bin {memory}",
+        f"--board ice40_generic {bitstream}",
+    ]
 
 
 CABLE = 'echo "unable to open ftdi device: -3 (device not found)"; echo "JTAG init failed"; exit 1'

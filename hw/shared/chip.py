@@ -2,13 +2,12 @@
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
 
 from intaglio.hw.config import Design
 from intaglio.hw.images import Images
 from intaglio.hw.layouts import Layouts
+from intaglio.hw.ports import chip_ports
 from intaglio.hw.protocol import Counter, Tap
-from intaglio.hw.quantiser import pairs_layout
 from intaglio.hw.shared.flashed import FlashedMemory
 from intaglio.hw.shared.main_memory import MainMemory
 from intaglio.hw.shared.memory_map import ELEMENTS, MemoryMap
@@ -23,7 +22,7 @@ __all__ = ["SharedChip"]
 
 
 class SharedChip(wiring.Component):
-    """The chip of a design with one output; has the ports of :class:`~intaglio.hw.chip.Chip`.
+    """The chip of a design with one output; has the ports of the other.
 
     A step of the program has its operation in one cycle, or in as many as that takes, and in the
     last of them the scratch word of the following step is read. After a jump, and where the
@@ -38,9 +37,8 @@ class SharedChip(wiring.Component):
 
     Members
     -------
-    commands, events, logits, signatures, activity, counters :
-        Likewise. There is one command at a time, `activity` is not used, and of the counters only
-        cycles, words of weights and tokens count.
+    See :func:`~intaglio.hw.ports.chip_ports`. There is one command at a time, `activity` is not
+    used, and of the counters only cycles, words of weights and tokens count.
     """
 
     commands: stream.Interface
@@ -57,17 +55,7 @@ class SharedChip(wiring.Component):
         self.memory = memory or MainMemory(images.memory)
         places = MemoryMap(design, streamed=memory is not None and memory.streamed > 0)
         self.program = program(places, images.inverse_dim, images.eps)
-        logits = data.StructLayout({
-            "pairs": pairs_layout(self.fmt, 1), "last": 1, "group": layouts.group
-        })  # fmt: skip
-        super().__init__({
-            "commands": In(stream.Signature(layouts.command)),
-            "events": Out(stream.Signature(layouts.event)),
-            "logits": Out(wiring.Signature({"valid": Out(1), "payload": Out(logits)})),
-            "signatures": Out(data.ArrayLayout(32, len(Tap))),
-            "activity": Out(layouts.activity),
-            "counters": Out(data.ArrayLayout(32, len(Counter))),
-        })
+        super().__init__(chip_ports(layouts, self.fmt, rows=1))
 
     def elaborate(self, platform):
         m = Module()
