@@ -18,13 +18,13 @@ from typing import Any
 
 from intaglio.fpga.boards import Board, board
 from intaglio.fpga.etch import (
-    MEMORY,
     bits,
     block_ram_images,
     etch_into,
     in_flash,
     map_columns,
     random_contents,
+    write_memory,
 )
 from intaglio.fpga.expect import Expected, expect
 from intaglio.fpga.place import PLACED, Show, place
@@ -32,7 +32,6 @@ from intaglio.fpga.report import Report, report_on
 from intaglio.fpga.top import core_of
 from intaglio.golden.checkpoint import Checkpoint, CheckpointError
 from intaglio.golden.etch import Etched, etch
-from intaglio.golden.main_memory import flash_image
 from intaglio.hw.config import ChipConfig, Design, ModelConfig
 from intaglio.hw.formats import ConfigError, element_format, float_format
 
@@ -102,8 +101,7 @@ def _finish(board: Board, etched: Etched, folder: Path, show: Show, expected: Ex
     show(f"etching {etched.name}, packing, reading back")
     words = etch_into(folder, family, bits(design, block_ram_images(board, etched)))
     if in_flash(board, design):
-        (folder / MEMORY).write_bytes(image := flash_image(etched))
-        words += len(image) // 4
+        words += write_memory(folder, etched)
     chip = _design_as_json(design)["chip"]
     report = report_on(board, etched.name, chip, folder, words, expected)
     report.save(folder)
@@ -128,11 +126,14 @@ def _refuse_other_shape(checkpoint: Checkpoint, design: Design, folder: Path) ->
 
 
 def _expected(folder: Path) -> Expected | None:
-    """What the report of the build in `folder` expects, if it has one."""
+    """What the report of the build in `folder` expects, if it has one that can be read."""
     if not (folder / "report.json").exists():
         return None
-    known = Report.load(folder).expected
-    return Expected(**{field.name: known[field.name] for field in fields(Expected)})
+    try:
+        known = Report.load(folder).expected
+        return Expected(**{field.name: known[field.name] for field in fields(Expected)})
+    except (ValueError, KeyError, TypeError):  # damaged, or of another version
+        return None
 
 
 def etch_anew(folder: Path, checkpoint: Checkpoint, new: Path, show: Show) -> Report:
@@ -154,5 +155,7 @@ def etch_anew(folder: Path, checkpoint: Checkpoint, new: Path, show: Show) -> Re
         new.mkdir(parents=True, exist_ok=True)
         for name in ("design.json", "columns.json", "build_top.json", "top.report.json", "top.rpt",
                      f"top.{PLACED[family]}"):  # fmt: skip
+            if not (folder / name).exists():
+                raise ConfigError(f"{folder / name} is missing: build it again")
             shutil.copy(folder / name, new / name)
     return _finish(board, etched, new, show, _expected(folder) or expect(board, etched, show))

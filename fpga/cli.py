@@ -12,6 +12,7 @@ from rich.console import Console
 
 from intaglio.fpga.boards import Board, model_of
 from intaglio.fpga.boards import board as board_named
+from intaglio.fpga.etch import in_flash
 from intaglio.fpga.report import Report
 from intaglio.fpga.usb import serial_port
 from intaglio.golden.etch import Etched
@@ -19,6 +20,7 @@ from intaglio.golden.etch import etch as compile_model
 from intaglio.golden.load import load
 from intaglio.hw.config import ChipConfig, Design
 from intaglio.hw.formats import ConfigError
+from intaglio.hw.shared.memory_map import weight_words
 from intaglio.sim.options import (
     BoardOption,
     Json,
@@ -62,7 +64,11 @@ def connect(link: Link, etched: Etched) -> Iterator["BoardChip"]:
         raise ToolError("pyserial is missing: pip install -e '.[fpga]'") from error
     board, design = link.board, etched.design
     if not link.simulate:
-        with BoardChip(link.port or serial_port(board), board.baud, design) as chip:
+        patience = 1.0
+        if in_flash(board, design):  # read for each token
+            patience += 32 * weight_words(design) / board.pll.hz
+        port = link.port or serial_port(board)
+        with BoardChip(port, board.baud, design, timeout=patience) as chip:
             yield chip
         return
     from intaglio.fpga.simulate import PATIENCE, SimulatedBoard
@@ -79,7 +85,7 @@ def _show(report: Report, folder: Path, as_json: bool) -> None:
         return
     Console().print(report.table())
     console.print(
-        f"{report.words_read_back:,} words of {report.model} were read back from the bitstream in "
+        f"{report.words_read_back:,} words of {report.model} were read back from what is now in "
         f"{folder}"
     )
 

@@ -19,6 +19,7 @@ from intaglio.fpga.place import BITSTREAM, PLACED, bitstream_of, pack
 from intaglio.fpga.tools import find, run
 from intaglio.golden.etch import Etched
 from intaglio.golden.images import images
+from intaglio.golden.main_memory import flash_image, main_memory
 from intaglio.hw.config import Design
 from intaglio.hw.images import Images
 from intaglio.sim.tools import ToolError
@@ -33,6 +34,7 @@ __all__ = [
     "map_columns",
     "padded",
     "random_contents",
+    "write_memory",
 ]
 
 MEMORY = "memory.bin"
@@ -55,6 +57,18 @@ def block_ram_images(board: Board, etched: Etched) -> Images:
     if in_flash(board, etched.design):
         contents = replace(contents, memory=[])
     return padded(contents, board.device.family)
+
+
+def write_memory(folder: Path, etched: Etched) -> int:
+    """Write what goes to the flash beside the bitstream; the number of words that are there then.
+
+    Raises :exc:`ToolError` if they are not those of the model.
+    """
+    (folder / MEMORY).write_bytes(flash_image(etched))
+    words = np.frombuffer((folder / MEMORY).read_bytes(), "<u4")
+    if words.tolist() != main_memory(etched)[: len(words)]:
+        raise ToolError(f"{folder / MEMORY} does not hold what was written: is the disk full?")
+    return len(words)
 
 
 def padded(contents: Images, family: str) -> Images:

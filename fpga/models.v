@@ -123,7 +123,7 @@ endmodule
 // A quad SPI flash that has been configured from and sleeps, as far as hw/flash.py needs it. From
 // byte START on it holds the words of memory.hex, the lowest byte of each first.
 module spi_flash #(parameter START = 0) (input cs_n, clk, inout [3:0] dq);
-  reg [31:0] words [0:(1 << 18) - 1];
+  reg [31:0] words [0:(1 << 22) - 1];
   initial $readmemh("memory.hex", words);
   reg awake = 0, may_write = 0, quad = 0;
   reg [31:0] bits = 0;
@@ -144,7 +144,7 @@ module spi_flash #(parameter START = 0) (input cs_n, clk, inout [3:0] dq);
   reg [3:0] nibble = 0;
   reg drive = 0;
   wire [23:0] first = bits[23:0] - START;
-  wire [31:0] word = words[place[20:3]];
+  wire [31:0] word = words[place[24:3]];
   always @(negedge clk or posedge cs_n)
     if (cs_n) begin
       drive <= 0;

@@ -42,7 +42,8 @@ class Report:
     tools: dict[str, str]
     date: str
     words_read_back: int
-    """Words of etched memories that were found right in the bitstream."""
+    """Words of etched memories that were found right in the bitstream, and in what goes to the
+    flash beside it."""
     expected: dict[str, Any]
     """Cycles per token in simulation, and tokens/s of them at the clock; see `Expected`."""
 

@@ -43,7 +43,7 @@ def _row(result: dict[str, Any]) -> list[str]:
     chip, used, expected = result["chip"], result["used"], result["expected"]
     array = f"{chip['rows']} x {chip['outputs']} x {chip['depth']}"
     if chip["outputs"] == 1:
-        array = f"no array, {chip['depth']} multipliers"
+        array = f"none, {chip['depth']} multipliers"
     formats = f"{chip['weights']}, {chip['activations']}, {chip['kv']}, {chip['small_float']}"
     return [
         BOARDS[result["board"]].title,

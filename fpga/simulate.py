@@ -137,9 +137,11 @@ class SimulatedBoard:
         )  # fmt: skip
         assert process.stdout is not None
         self.port = process.stdout.readline().strip()
-        if not self.port:
+        if not self.port.startswith("/"):  # what it says instead is why
             self.__exit__(None, None, None)
-            raise ToolError("The simulated board could not open a pseudo-terminal")
+            raise ToolError(
+                f"The simulated board does not run: {self.port or 'it has no pseudo-terminal'}"
+            )
         return self
 
     def __exit__(

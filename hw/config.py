@@ -173,6 +173,13 @@ class ChipConfig:
         _require(self.context >= 0, f"context must not be negative, not {self.context}")
         _require(self.kv_lanes >= 0, f"kv_lanes must not be negative, not {self.kv_lanes}")
 
+    @property
+    def array(self) -> str:
+        """Its array in words: rows x N x D, if there is one."""
+        if self.outputs == 1:
+            return f"none, {self.depth} multipliers"
+        return f"{self.rows} x {self.outputs} x {self.depth}"
+
 
 CHIPS = {
     "single": ChipConfig(),

@@ -6,7 +6,10 @@ from amaranth.lib.wiring import In, Out
 
 from intaglio.hw.pipeline import delay
 
-__all__ = ["PIN_LATENCY", "FlashPins", "FlashReader"]
+__all__ = ["FLASH_BYTES", "PIN_LATENCY", "FlashPins", "FlashReader"]
+
+FLASH_BYTES = 1 << 24
+"""What three bytes of address reach."""
 
 PIN_LATENCY = 3
 """Cycles from a pulse of the flash's clock until the nibble that it fetches is there: a register at
@@ -60,7 +63,8 @@ class FlashReader(wiring.Component):
     o : ``Out(stream.Signature(32))``
         Four bytes, the first in the lowest bits. After reset nothing comes before `begin`.
     ready : ``Out(1)``
-        The flash is awake; `begin` is not heard before.
+        The flash is awake, and `begin` is heard. Earlier it may come only if it stays until then,
+        with the same `word`.
     pins : ``Out(FlashPins)``
     """
 
@@ -93,7 +97,7 @@ class FlashReader(wiring.Component):
         number = Signal(range(len(commands)))  # of the command
         asked = Signal()
         sent = Signal(32)  # bits that go out, the highest first
-        timer = Signal(range(WAKING), init=WAKING - 1)
+        timer = Signal(range(max(WAKING, 32)), init=WAKING - 1)
         fetches = Signal()  # a pulse at whose end a nibble comes
         room = self._collect(m, fetches, forget=asked)
         # Pins that are not spoken through hold a level at which the flash goes on.

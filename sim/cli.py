@@ -105,7 +105,7 @@ def summary(
         "model": name,
         "backend": str(backend),
         "formats": f"{c.weights.name}, {c.activations.name}, {c.kv.name}, {c.small_float}",
-        "array": f"{c.rows} x {c.outputs} x {c.depth}",
+        "array": c.array,
         "prompt_tokens": generation.prompt,
         "generated_tokens": len(generation.generated),
         **speed(backend, generation, seconds),
@@ -229,7 +229,8 @@ def compare(
     checkpoint = load(model)
     named = any(ctx.params[option] for option in ("weights", "activations", "kv"))
     given = (chip.weights.name, chip.activations.name, chip.kv.name)
-    chosen = [given] if named else list(comparison.FORMATS)
+    # Without an array there are no other formats of activations and cache.
+    chosen = [given] if named or chip.outputs == 1 else list(comparison.FORMATS)
     with Progress(console=console, transient=True) as progress:
         rows = list(comparison.compare(checkpoint, chip, chosen, progress))
     if as_json:
@@ -291,8 +292,7 @@ def area(
     with stages("counting") as show:
         found = areas.measure(checkpoint, chip, family, show, target)
         points = list(areas.curve(checkpoint, chip, show)) if curve is not None else []
-    array = f"{chip.rows} x {chip.outputs} x {chip.depth}"
-    title = f"{checkpoint.name}, array of {array}, in {family} by {found.tool}"
+    title = f"{checkpoint.name}, array: {chip.array}, in {family} by {found.tool}"
     if picture is not None:
         drawing.draw_map(title, found, picture)
     if curve is not None:

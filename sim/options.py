@@ -80,7 +80,9 @@ def chip_config(
         str | None, typer.Option("--float", help="Small float, such as E8M15.")
     ] = None,
     rows: Annotated[int | None, typer.Option(help="Tokens side by side.")] = None,
-    outputs: Annotated[int | None, typer.Option(help="Outputs of the array, N.")] = None,
+    outputs: Annotated[
+        int | None, typer.Option(help="Outputs of the array, N; 1: no array.")
+    ] = None,
     depth: Annotated[int | None, typer.Option(help="Products summed per output, D.")] = None,
     groups: Annotated[int | None, typer.Option(help="Groups of rows in flight.")] = None,
     engines: Annotated[

@@ -11,15 +11,24 @@ MEMORY = np.random.default_rng(1).integers(0, 256, 0x2000, np.uint8)
 
 
 class Flash:
-    """A Winbond flash behind registered pins, as far as the reader goes; asleep at first."""
+    """A Winbond flash behind registered pins, as far as the reader goes; asleep at first.
+
+    It does not like to be spoken to within 3 us of being woken, or 50 ns of being let go.
+    """
 
     def __init__(self):
         self.awake = self.may_write = self.quad = False
         self.bits: list[int] = []
         self.nibble, self.fetched = 0, [0, 0]
+        self.rest, self.needed = 0, 0
 
     def cycle(self, select: int, pulse: int, o: int, oe: int) -> int:
         """What the pins show of a cycle; what they read, two cycles after the pulse's own."""
+        if select:
+            assert self.rest >= self.needed, "spoken to too early"
+            self.rest = self.needed = 0
+        else:
+            self.rest += 1
         self.fetched.append(self._pulse(o, oe) if select and pulse else self.fetched[-1])
         if not select and self.bits:
             self._end()
@@ -41,6 +50,7 @@ class Flash:
 
     def _end(self) -> None:
         command, length = self._number(0, 8), len(self.bits)
+        self.needed = 240 if command == 0xAB else 4  # 3 us and 50 ns, at 80 MHz
         if (command, length) == (0xAB, 8):
             self.awake = True
         self.quad |= (self._number(0, 16), length) == (0x3102, 16) and self.may_write

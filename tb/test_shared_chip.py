@@ -15,6 +15,7 @@ from intaglio.hw.chip import make_chip
 from intaglio.hw.config import CHIPS, ChipConfig, Design
 from intaglio.hw.formats import ConfigError, FloatFormat, element_format
 from intaglio.hw.shared.assembler import Assembler
+from intaglio.hw.shared.flashed import flashed_memory
 from intaglio.hw.shared.memory_map import MemoryMap
 from intaglio.hw.shared.operations import Index, Operation
 from intaglio.sim.simulator import SimulatedChip
@@ -129,6 +130,32 @@ def test_impossible_choices_are_one_sentence(options, shape, sentence):
     config = ChipConfig(**{"outputs": 1, "small_float": M10, **options})
     with pytest.raises(ConfigError, match="With one output the chip has") as refused:
         random_etched(config, **shape)
+    assert sentence in str(refused.value)
+
+
+def test_slots_that_are_too_large_are_refused():
+    """Factors have 17 bits; the place of the last slot would be another."""
+    few = random_etched(CHIPS["shared"]).design
+    shape = {"layers": 33, "heads": 4, "kv_heads": 4, "head_dim": 4, "context": 256}
+    large = Design(replace(few.model, **shape), replace(few.chip, slots=2))
+    with pytest.raises(ConfigError, match=r"each of less than 131072 words .*, not 2 of 135168"):
+        MemoryMap(large)
+    with pytest.raises(ConfigError, match="at most 32768 slots"):
+        MemoryMap(replace(few, chip=replace(few.chip, slots=1 << 16)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "chip", "sentence"),
+    [
+        ({"dim": 512, "hidden": 2048, "layers": 8}, {}, "choose a smaller model"),
+        ({}, {"slots": 300}, "(300 x 24 positions) take"),
+    ],
+)
+def test_what_does_not_fit_a_flash_or_its_ram_is_refused(shape, chip, sentence):
+    model = replace(random_etched(CHIPS["shared"]).design.model, **shape)
+    design = Design(model, replace(CHIPS["shared"], **chip))
+    with pytest.raises(ConfigError) as refused:
+        flashed_memory(design, start=0x100000)
     assert sentence in str(refused.value)
 
 

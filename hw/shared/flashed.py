@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intaglio.hw.config import Design
-from intaglio.hw.flash import FlashPins, FlashReader
+from intaglio.hw.flash import FLASH_BYTES, FlashPins, FlashReader
 from intaglio.hw.formats import ConfigError
 from intaglio.hw.shared.main_memory import memory_ports, place_of_request
 from intaglio.hw.shared.memory_map import MemoryMap
@@ -158,14 +158,21 @@ class FlashedMemory(wiring.Component):
 def flashed_memory(design: Design, start: int) -> FlashedMemory:
     """The memory of `design`: its weights in SPRAM if they fit, else streamed from the flash.
 
-    Raises :exc:`ConfigError` if the rest does not fit either.
+    Raises :exc:`ConfigError` if the rest does not fit either, or if the flash is too small.
     """
     whole, rest = MemoryMap(design), MemoryMap(design, streamed=True)
+    end = start + 4 * whole.cache
+    if end > FLASH_BYTES:
+        raise ConfigError(
+            f"The model takes {4 * whole.cache} bytes of the flash, and from byte {start} on there "
+            f"are {FLASH_BYTES - start}: choose a smaller model"
+        )
     if whole.words <= SPRAM_WORDS:
         return FlashedMemory(etched=whole.cache, start=start)
     if rest.words > SPRAM_WORDS:
         raise ConfigError(
-            f"Embedding, RoPE and a KV cache of {design.context} positions take {rest.words} words "
-            f"of 32 bits, and there are {SPRAM_WORDS}: choose a smaller --context"
+            f"Embedding, RoPE and the KV cache ({design.slots} x {design.context} positions) take "
+            f"{rest.words} words of 32 bits, and there are {SPRAM_WORDS}: choose a smaller "
+            "--context or fewer --slots"
         )
     return FlashedMemory(etched=rest.cache, start=start, weights=whole.weights)

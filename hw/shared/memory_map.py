@@ -7,23 +7,35 @@ Imports nothing but data, so that `golden` can fill the memory.
 from dataclasses import dataclass
 
 from intaglio.hw.config import LAYER_LINEARS, Design, Linear
-from intaglio.hw.formats import BLOCK
+from intaglio.hw.formats import BLOCK, ConfigError
 
 __all__ = ["ELEMENTS", "MemoryMap", "weight_words"]
 
 ELEMENTS = 4
 """Elements of a word, a byte each."""
 
+FACTORS, MOST_SLOTS = 1 << 17, 1 << 15
+"""What the program multiplies: words of a slot, by its number."""
+
 BLOCK_WORDS = 1 + BLOCK // ELEMENTS
 
 
 @dataclass(frozen=True)
 class MemoryMap:
-    """Addresses for one design."""
+    """Addresses for one design; raises :exc:`ConfigError` if its slots are too large."""
 
     design: Design
     streamed: bool = False
     """Whether the weights are elsewhere, and come as a stream."""
+
+    def __post_init__(self):
+        slots = self.design.slots
+        if self.slot_words >= FACTORS or slots > MOST_SLOTS:
+            raise ConfigError(
+                f"A chip with one output has at most {MOST_SLOTS} slots, each of less than "
+                f"{FACTORS} words of 32 bits, not {slots} of {self.slot_words}: its factors are no "
+                "larger"
+            )
 
     @property
     def weights(self) -> int:
