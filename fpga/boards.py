@@ -204,7 +204,7 @@ BOARDS = {
             chip=SMALL,
             model="golden/small_model",
             script_after_read=SOFT_TABLES,
-            place_options=PLACE_ECP5,
+            place_options="--seed 2 --placer static --router router2",
         ),
         Board(
             name="ecpix5-85f",
