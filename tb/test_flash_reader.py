@@ -1,5 +1,7 @@
 """Words out of a flash that is played: woken, told to use four pins, read in order, any time."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
@@ -58,11 +60,9 @@ class Flash:
         self.bits, self.nibble = [], 0
 
 
-@pytest.mark.parametrize("patience", [1.0, 0.2], ids=["eager", "slow"])
-def test_words_in_order(patience):
-    """From three places, each left in the middle, taken at once or at times."""
-    reader, flash, rng = FlashReader(START), Flash(), np.random.default_rng(2)
-    taken: list[list[int]] = []
+def run_with_flash(reader: FlashReader, play_host: Callable) -> None:
+    """Simulate the reader between a flash and a host."""
+    flash = Flash()
 
     async def play_flash(ctx):
         while True:
@@ -70,6 +70,19 @@ def test_words_in_order(patience):
             read = flash.cycle(*pins)
             await ctx.tick()
             ctx.set(reader.pins.i, read)
+
+    simulator = Simulator(reader)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(play_host)
+    simulator.add_testbench(play_flash, background=True)
+    simulator.run()
+
+
+@pytest.mark.parametrize("patience", [1.0, 0.2], ids=["eager", "slow"])
+def test_words_in_order(patience):
+    """From three places, each left in the middle, taken at once or at times."""
+    reader, rng = FlashReader(START), np.random.default_rng(2)
+    taken: list[list[int]] = []
 
     async def play_host(ctx):
         for first, count in ((0, 40), (700, 9), (3, 100)):
@@ -88,11 +101,7 @@ def test_words_in_order(patience):
                     taken[-1].append(word)
             ctx.set(reader.o.ready, 0)
 
-    simulator = Simulator(reader)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(play_host)
-    simulator.add_testbench(play_flash, background=True)
-    simulator.run()
+    run_with_flash(reader, play_host)
     words = MEMORY.view("<u4")[START // 4 :]
     for got, first in zip(taken, (0, 700, 3), strict=True):
         assert got == words[first : first + len(got)].tolist()
@@ -100,14 +109,7 @@ def test_words_in_order(patience):
 
 def test_a_word_every_eight_cycles():
     """One byte in two cycles, as long as the words are taken."""
-    reader, flash, times = FlashReader(START), Flash(), []
-
-    async def play_flash(ctx):
-        while True:
-            pins = [ctx.get(getattr(reader.pins, name)) for name in ("select", "pulse", "o", "oe")]
-            read = flash.cycle(*pins)
-            await ctx.tick()
-            ctx.set(reader.pins.i, read)
+    reader, times = FlashReader(START), []
 
     async def play_host(ctx):
         await ctx.tick().until(reader.ready)
@@ -120,10 +122,6 @@ def test_a_word_every_eight_cycles():
             if valid:
                 times.append(cycle)
 
-    simulator = Simulator(reader)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(play_host)
-    simulator.add_testbench(play_flash, background=True)
-    simulator.run()
+    run_with_flash(reader, play_host)
     assert times[0] < 70
     assert set(np.diff(times)) == {8}

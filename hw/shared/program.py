@@ -5,12 +5,12 @@ from collections.abc import Callable
 from intaglio.hw.config import Linear
 from intaglio.hw.formats import BLOCK, E8M0_BIAS
 from intaglio.hw.protocol import Tap
-from intaglio.hw.shared.assembler import Assembler, Label, Place, Program, Region
+from intaglio.hw.shared.assembler import Label, Place, Program
+from intaglio.hw.shared.attention import AttentionWriter
 from intaglio.hw.shared.memory_map import ELEMENTS, MemoryMap
 from intaglio.hw.shared.operations import LOGIT, Field, Index, Mask, Operation
+from intaglio.hw.shared.writer import I, J, K
 from intaglio.hw.tables import (
-    SCORE_BITS,
-    SCORE_FRACTION,
     SIGMOID,
     SIGMOID_FRACTION,
     SIGMOID_INPUT_FRACTION,
@@ -18,46 +18,11 @@ from intaglio.hw.tables import (
 
 __all__ = ["program"]
 
-I, J, K = Index.I, Index.J, Index.K  # noqa: E741
 BLOCK_WORDS = BLOCK // ELEMENTS
-LOWEST = -(1 << (SCORE_BITS - 1))
-"""Less than every score."""
 
 
-class _Writer(Assembler):
-    """Writes the program of a design; each method is a part of the life of a token."""
-
-    def __init__(self, places: MemoryMap, inverse_dim: int, eps: int):
-        super().__init__()
-        self.map, self.design = places, (design := places.design)
-        self.inverse_dim, self.eps = inverse_dim, eps
-        model, chip = design.model, design.chip
-        fmt = chip.small_float
-        self.fraction_bits = fmt.fraction_bits
-        # What a block's exponent needs on top, so that its elements have the activations' bits.
-        self.coarser = fmt.fraction_bits - chip.activations.fraction_bits
-        padded = {n: -(-n // BLOCK) * BLOCK for n in (model.dim, model.q_dim, model.hidden)}
-        self.residual = self.region(padded[model.dim])
-        self.hidden = self.region(padded[model.hidden])
-        self.context = self.region(padded[model.q_dim])
-        self.heads = self.region(model.q_dim + 2 * model.kv_dim)
-        self.elements = self.region(max(padded.values()) // ELEMENTS)
-        self.exponents = self.region(max(padded.values()) // BLOCK)
-        self.queries = self.region(model.q_dim // ELEMENTS)
-        self.query_exponents = self.region(model.heads * design.head_blocks)
-        self.rope = self.region(model.head_dim)
-        self.scores = self.region(chip.window)
-        self.value_exponents = [self.region(chip.window) for _ in range(design.head_blocks)]
-        self.total = self.region(model.head_dim)
-        self.position, self.token = self.word(), self.word()
-        self.inverse, self.sum = self.word(), self.word()
-        self.first, self.second, self.third = self.word(), self.word(), self.word()
-        self.layer, self.keys = self.word(), self.word()
-        self.head_start, self.sharing = self.word(), self.word()
-        self.key_address, self.value_address = self.word(), self.word()
-        self.unscored, self.unweighed = self.word(), self.word()
-        self.maximum, self.norm = self.word(), self.word()
-        self.largest, self.seen = (self.region(design.head_blocks) for _ in range(2))
+class _ProgramWriter(AttentionWriter):
+    """Writes the life of a token; each method is a part of it."""
 
     def write(self) -> Program:
         """The whole program."""
@@ -82,17 +47,6 @@ class _Writer(Assembler):
         self.head()
         self.go(Operation.JUMP, begin)
         return self.program()
-
-    def factor(self, source: Place | int) -> None:
-        """Set the factor; the accumulator has it too."""
-        self.step(Operation.LOAD, source)
-        self.step(Operation.SET_FACTOR, 0)
-
-    def count_down(self, word: Place, end: Label) -> None:
-        """Take one from `word`; when it was zero, go to `end`."""
-        self.step(Operation.LOAD, word)
-        self.step(Operation.SUBTRACT, 1, to=word)
-        self.go(Operation.JUMP_NEGATIVE, end)
 
     def begin(self) -> None:
         """Take a command: its place in the cache, and the angles of its position."""
@@ -130,73 +84,8 @@ class _Writer(Assembler):
             self.step(Operation.CONVERT, 0, to=self.residual.at(I, n))
         self.advance(I, ELEMENTS, word, mask=Mask.BLOCK)
         self.advance(I, 0, block, until=self.residual.words)
-        self.signed(Tap.EMBEDDING, self.residual, self.design.model.dim)
-        self.signed(Tap.DRAIN, self.residual, self.design.model.dim)
-
-    def signed(self, tap: Tap, values: Region, count: int, start: int = 0) -> None:
-        """The words go past a tap."""
-        self.set_index(K, start)
-        again = self.here()
-        self.step(Operation.LOAD, values.at(K), tap=tap)
-        self.advance(K, 1, again, until=count)
-
-    def largest_exponent(self, values: Region, size: int, mask: Mask) -> None:
-        """The exponent of the block of `values` that begins at J, which goes on to its end."""
-        stride = min(size, ELEMENTS)
-        self.step(Operation.LOAD, 0)
-        again = self.here()
-        for n in range(stride):
-            self.step(Operation.LARGER_EXPONENT, values.at(J, n))
-        self.advance(J, stride, again, mask=mask)
-
-    def quantise_block(self, values: Region, mask: Mask, keep: Callable[[], None]) -> None:
-        """Elements of the block of `values` at I; `keep` takes each word from the buffer."""
-        again = self.here()
-        for n in range(ELEMENTS):
-            self.step(Operation.QUANTISE, values.at(I, n))
-        keep()
-        self.advance(I, ELEMENTS, again, mask=mask)
-
-    def quantise(self, values: Region, count: int, squares: bool = False) -> None:
-        """All blocks of `values`, as the array takes them; with `squares` also ``inverse``."""
-        blocks = -(-count // BLOCK)
-        self.set_index(I, 0)
-        self.set_index(J, 0)
-        if squares:
-            self.set_index(K, 0)
-            self.step(Operation.LOAD, 0, to=self.sum)
-        block = self.here()
-        self.largest_exponent(values, BLOCK, Mask.BLOCK)
-        self.step(Operation.ADD, 0, to=self.exponents.at(Index.I_BLOCK))
-        if squares:
-            self.sum_squares(values)
-            self.step(Operation.LOAD, self.exponents.at(Index.I_BLOCK))
-        self.step(Operation.SET_FACTOR, self.coarser)
-        self.quantise_block(
-            values, Mask.BLOCK,
-            lambda: self.step(Operation.BUFFER, to=self.elements.at(Index.I_WORD)),
-        )  # fmt: skip
-        self.advance(I, 0, block, until=blocks * BLOCK)
-
-    def sum_squares(self, values: Region) -> None:
-        """Add the squares of the block at K, whose exponent is in the accumulator, to the sum."""
-        self.step(Operation.SET_FACTOR, 0)
-        self.step(Operation.SUBTRACT, 2 * (E8M0_BIAS + self.fraction_bits), to=self.first)
-        self.step(Operation.LOAD, 0)
-        again = self.here()
-        for n in range(ELEMENTS):
-            self.step(Operation.SQUARE, values.at(K, n))
-        self.advance(K, ELEMENTS, again, mask=Mask.BLOCK)
-        self.step(Operation.CONVERT, self.first)
-        self.step(Operation.FLOAT_ADD, self.sum, to=self.sum)
-
-    def normalise(self) -> None:
-        """Quantise the residual, and find the inverse of its root mean square."""
-        self.quantise(self.residual, self.design.model.dim, squares=True)
-        self.step(Operation.LOAD, self.sum)
-        self.step(Operation.FLOAT_MULTIPLY, self.inverse_dim)
-        self.step(Operation.FLOAT_ADD, self.eps)
-        self.step(Operation.RECIPROCAL_ROOT, to=self.inverse)
+        self.show(Tap.EMBEDDING, self.residual, self.design.model.dim)
+        self.show(Tap.DRAIN, self.residual, self.design.model.dim)
 
     def result(self, linear: Linear) -> None:
         """The next output of a linear layer, in the accumulator."""
@@ -236,7 +125,7 @@ class _Writer(Assembler):
         )
         self.rotate()
         rotated = model.q_dim + model.kv_dim
-        self.signed(Tap.DRAIN, self.heads, rotated + model.kv_dim, start=rotated)
+        self.show(Tap.DRAIN, self.heads, rotated + model.kv_dim, start=rotated)
         self.quantise_queries()
         self.append()
 
@@ -394,159 +283,7 @@ class _Writer(Assembler):
         self.step(Operation.LOAD, self.token)
         self.step(Operation.END)
 
-    def attention(self) -> None:
-        """Context of every query head, over all positions; `keys` goes on to the next layer."""
-        model = self.design.model
-        self.step(Operation.LOAD, self.keys, to=self.head_start)
-        self.set_index(I, 0)
-        key_head, head, next_key_head = self.here(), Label(), Label()
-        self.step(Operation.LOAD, model.heads // model.kv_heads - 1, to=self.sharing)
-        self.place(head)
-        self.begin_head()
-        finish, window = Label(), self.here()
-        self.score_window()
-        self.merge_window()
-        self.weigh_window(finish)
-        self.go(Operation.JUMP, window)
-        self.place(finish)
-        self.finish_head()
-        self.count_down(self.sharing, next_key_head)
-        self.go(Operation.JUMP, head)
-        self.place(next_key_head)
-        self.step(Operation.LOAD, self.head_start)
-        self.step(Operation.ADD, self.map.head_words, to=self.head_start)
-        self.advance(I, 0, key_head, until=model.q_dim)
-        self.step(Operation.LOAD, self.head_start, to=self.keys)
-
-    def begin_head(self) -> None:
-        """Nothing has been seen of the positions."""
-        self.step(Operation.LOAD, self.head_start, to=self.key_address)
-        self.step(Operation.ADD, self.design.context * self.map.key_words, to=self.value_address)
-        self.step(Operation.LOAD, self.position, to=self.unscored)
-        self.step(Operation.LOAD, self.position, to=self.unweighed)
-        self.step(Operation.LOAD, LOWEST, to=self.maximum)
-        self.step(Operation.LOAD, -1)
-        for block in range(self.design.head_blocks):
-            self.step(Operation.ADD, 0, to=self.seen[block])
-            self.step(Operation.ADD, 0, to=self.largest[block])
-        self.step(Operation.LOAD, 0, to=self.norm)
-        for element in range(self.total.words):
-            self.step(Operation.ADD, 0, to=self.total[element])
-
-    def score_window(self) -> None:
-        """Scores of a window, or of what is left, by J; their maximum; exponents of the values."""
-        design, top, part = self.design, self.first, self.second
-        fraction_bits = design.chip.activations.fraction_bits + design.chip.kv.fraction_bits
-        words = design.model.head_block // ELEMENTS
-        done = Label()
-        self.step(Operation.LOAD, LOWEST, to=top)
-        self.step(Operation.LOAD, self.key_address)
-        self.step(Operation.SET_ADDRESS)
-        self.set_index(J, 0)
-        again = self.here()
-        for block in range(design.head_blocks):
-            exponent = self.query_exponents.at(Index.I_HEAD_BLOCK, block)
-            self.step(Operation.SET_FACTOR_CACHE, exponent)
-            self.step(
-                Operation.DOT_CACHE, self.queries.at(Index.I_WORD, block * words), count=words
-            )
-            self.step(Operation.ROUND_SHIFT, SCORE_FRACTION - 2 * E8M0_BIAS - fraction_bits)
-            if block:
-                self.step(Operation.ADD, part)
-            if block + 1 < design.head_blocks:
-                self.step(Operation.ADD, 0, to=part)
-        if design.head_blocks > 1:
-            self.step(Operation.MINIMUM, -1 - LOWEST)
-            self.step(Operation.MAXIMUM, 1 + LOWEST)
-        self.step(Operation.ADD, 0, to=self.scores.at(J))
-        self.step(Operation.MAXIMUM, top, to=top)
-        for exponents, seen in zip(self.value_exponents, self.seen.all, strict=True):
-            self.step(Operation.READ, to=exponents.at(J))
-            self.step(Operation.MAXIMUM, seen, to=seen)
-        self.count_down(self.unscored, done)
-        self.advance(J, 1, again, until=design.chip.window)
-        self.place(done)
-        self.step(Operation.ADDRESS, to=self.key_address)
-
-    def merge_window(self) -> None:
-        """What came before, by the new maximum and exponents."""
-        top, new, fall, shift = self.first, self.second, self.third, self.sum
-        size = self.design.model.head_block
-        one = 1 << SCORE_FRACTION
-        self.step(Operation.LOAD, top)
-        self.step(Operation.ADD, one - 1)
-        self.step(Operation.AND, -one)
-        self.step(Operation.MAXIMUM, self.maximum, to=new)
-        self.factor(0)
-        self.step(Operation.LOAD, self.maximum)
-        self.step(Operation.SUBTRACT, new)
-        self.step(Operation.INTEGER_PART, to=fall)
-        self.step(Operation.LOAD, new, to=self.maximum)
-        self.step(Operation.LOAD, self.norm)
-        self.step(Operation.FLOOR_SHIFT, fall, to=self.norm)
-        self.set_index(K, 0)
-        for block in range(self.design.head_blocks):
-            self.step(Operation.LOAD, self.largest[block])
-            self.step(Operation.SUBTRACT, self.seen[block])
-            self.step(Operation.ADD, fall, to=shift)
-            self.step(Operation.LOAD, self.seen[block], to=self.largest[block])
-            again = self.here()
-            self.step(Operation.LOAD, self.total.at(K))
-            self.step(Operation.FLOOR_SHIFT, shift, to=self.total.at(K))
-            self.advance(K, 1, again, until=(block + 1) * size)
-
-    def weigh_window(self, finish: Label) -> None:
-        """Add the values of a window; goes to `finish` after the last position."""
-        design, x, power, down = self.design, self.first, self.second, self.third
-        element = 0
-        self.step(Operation.LOAD, self.value_address)
-        self.step(Operation.SET_ADDRESS)
-        self.set_index(J, 0)
-        again = self.here()
-        self.step(Operation.LOAD, self.scores.at(J))
-        self.step(Operation.SUBTRACT, self.maximum, to=x)
-        self.step(Operation.INTEGER_PART, to=down)
-        self.step(Operation.SET_FACTOR, 0)
-        self.step(Operation.LOAD, x)
-        self.step(Operation.EXP2, to=power)
-        self.step(Operation.ROUND_SHIFT, 0)
-        self.step(Operation.ADD, self.norm, to=self.norm)
-        for exponents, largest in zip(self.value_exponents, self.largest.all, strict=True):
-            self.step(Operation.LOAD, exponents.at(J))
-            self.step(Operation.SUBTRACT, largest)
-            self.step(Operation.ADD, down)
-            self.step(Operation.SET_FACTOR, 0)
-            self.step(Operation.LOAD, power)
-            self.step(Operation.ROUND_SHIFT, 0)
-            self.step(Operation.SET_FACTOR, 0)
-            for _ in range(design.model.head_block // ELEMENTS):
-                self.step(Operation.SET_BUFFER)
-                for _ in range(ELEMENTS):
-                    self.step(Operation.ACCUMULATE, self.total[element], to=self.total[element])
-                    element += 1
-        self.count_down(self.unweighed, finish)
-        self.advance(J, 1, again, until=design.chip.window)
-        self.step(Operation.ADDRESS, to=self.value_address)
-
-    def finish_head(self) -> None:
-        """The context of the head at I, which goes on to the next."""
-        size, inverse = self.design.model.head_block, self.first
-        self.factor(0)
-        self.step(Operation.LOAD, self.norm)
-        self.step(Operation.CONVERT, 0)
-        self.step(Operation.RECIPROCAL, to=inverse)
-        self.set_index(K, 0)
-        for block in range(self.design.head_blocks):
-            self.step(Operation.LOAD, self.largest[block])
-            self.step(Operation.SET_FACTOR, -E8M0_BIAS - self.design.chip.kv.fraction_bits)
-            again = self.here()
-            self.step(Operation.LOAD, self.total.at(K))
-            self.step(Operation.CONVERT, 0)
-            self.step(Operation.FLOAT_MULTIPLY, inverse, to=self.context.at(I), tap=Tap.ATTENTION)
-            self.advance(I, 1)
-            self.advance(K, 1, again, until=(block + 1) * size)
-
 
 def program(places: MemoryMap, inverse_dim: int, eps: int) -> Program:
     """The program that computes a token of a design; the constants are small-float codes."""
-    return _Writer(places, inverse_dim, eps).write()
+    return _ProgramWriter(places, inverse_dim, eps).write()
