@@ -12,8 +12,8 @@ from intaglio.hw.pipeline import SkidBuffer, copy, delay
 
 __all__ = ["EtchedROM", "banks", "decode", "slices", "word_layout"]
 
-SLICE = 144
-"""Bits of a memory: sixteen such block RAMs share an address and an enable."""
+SLICE = 72
+"""Bits of a memory: eight such block RAMs share an address and an enable."""
 
 
 def banks(image: list[int]) -> list[list[int]]:
