@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,17 @@ from intaglio.fpga.tools import Program, find, run
 from intaglio.fpga.top import BoardTop, Core
 from intaglio.sim.tools import ToolError
 
-__all__ = ["BITSTREAM", "PLACED", "Timing", "bitstream_of", "commands", "pack", "place", "timing"]
+__all__ = [
+    "BITSTREAM",
+    "PLACED",
+    "Timing",
+    "bitstream_of",
+    "commands",
+    "netlist_cells",
+    "pack",
+    "place",
+    "timing",
+]
 
 PLACED = {"ecp5": "config", "ice40": "asc"}
 """Suffix of the placed design, by family."""
@@ -25,6 +36,20 @@ DIGEST = "top.sha256"
 
 MADE = (DIGEST, "top.report.json", "top.tim", "columns.json", "report.json")
 """What a build that fails must not leave from one before, but for the design and bitstream."""
+
+NEEDS = {
+    "ecp5": {
+        "logic": {"LUT4": 1, "CCU2C": 2},
+        "dsp": {"MULT18X18D": 1},
+        "block_rams": {"DP16KD": 1, "PDPW16KD": 1},
+    },
+    "ice40": {
+        "logic": {"SB_LUT4": 1},
+        "dsp": {"SB_MAC16": 1},
+        "block_rams": {"SB_RAM40_4K": 1},
+    },
+}
+"""What cells of a netlist take of a device at the least; names of `Device`."""
 
 Show = Callable[[str], None]
 """Is told each stage as it begins."""
@@ -119,10 +144,11 @@ def place(board: Board, core: Core, folder: Path, show: Show) -> Timing:
         try:
             run(program, arguments, folder)
         except ToolError:
-            _refuse_too_large(board, folder)
+            _refuse_unplaceable(board, folder)
             # nextpnr fails when timing is missed, but writes its report.
             if not (folder / "top.report.json").exists() or timing(folder).met:
                 raise
+        _refuse_too_large(board, folder)
     met = timing(folder)
     if not met.met:
         placed.unlink(missing_ok=True)
@@ -137,11 +163,37 @@ def _digest(files: dict[str, Any], programs: list[str]) -> str:
     return hashlib.sha256("\0".join([*parts, *programs]).encode()).hexdigest()
 
 
+def netlist_cells(folder: Path) -> Counter[str]:
+    """How many cells of each type Yosys made of the design in `folder`."""
+    log = folder / "top.rpt"
+    text = log.read_text() if log.exists() else ""
+    counts = re.findall(r"^ +(\d+) +([A-Z]\w+)$", text[text.rfind("design hierarchy") :], re.M)
+    return Counter({cell: int(count) for count, cell in counts})
+
+
 def _refuse_too_large(board: Board, folder: Path) -> None:
+    """Raise :exc:`ToolError` if the netlist needs more than there is.
+
+    nextpnr's static placer, asked for more block RAMs than there are, does not end.
+    """
+    cells, device = netlist_cells(folder), board.device
+    beyond = []
+    for name, weights in NEEDS[device.family].items():
+        needed, most = sum(cells[cell] * n for cell, n in weights.items()), getattr(device, name)
+        if needed > most:
+            beyond.append(f"{needed} {'/'.join(weights)} of {most}")
+    _refuse(board, beyond)
+
+
+def _refuse_unplaceable(board: Board, folder: Path) -> None:
     """Raise :exc:`ToolError` if nextpnr's log says that the design needs more than there is."""
     log = folder / "top.tim"
     counts = re.findall(r"(\w+): +(\d+)/ *(\d+) ", log.read_text()) if log.exists() else []
-    beyond = [f"{used} {cell} of {most}" for cell, used, most in counts if int(used) > int(most)]
+    _refuse(board, [f"{used} {cell} of {most}" for cell, used, most in counts
+                    if int(used) > int(most)])  # fmt: skip
+
+
+def _refuse(board: Board, beyond: list[str]) -> None:
     if beyond:
         raise ToolError(f"The design is too large for {board.title}: {', '.join(beyond)}")
 

@@ -1,7 +1,6 @@
 """What a build has made: resources, timing, tools."""
 
 import json
-import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from rich.table import Table
 
 from intaglio.fpga.boards import Board
 from intaglio.fpga.expect import Expected
-from intaglio.fpga.place import commands, timing
+from intaglio.fpga.place import commands, netlist_cells, timing
 
 __all__ = ["Report", "report_on"]
 
@@ -74,10 +73,9 @@ class Report:
         return table
 
 
-def _flip_flops(log: str) -> int:
+def _flip_flops(folder: Path) -> int:
     """Flip-flops of an iCE40 design, which nextpnr counts with their lookup tables."""
-    statistics = log[log.rindex("design hierarchy") :]
-    return sum(int(count) for count in re.findall(r"(\d+)\s+SB_DFF", statistics))
+    return sum(n for cell, n in netlist_cells(folder).items() if cell.startswith("SB_DFF"))
 
 
 def report_on(
@@ -94,7 +92,7 @@ def report_on(
     used = {name: counted[cell]["used"] for name, cell in cells.items()}
     available = {name: counted[cell]["available"] for name, cell in cells.items()}
     if "ff" not in used:
-        used["ff"] = _flip_flops((folder / "top.rpt").read_text())
+        used["ff"] = _flip_flops(folder)
         available["ff"] = available["lut"]
     met = timing(folder)
     one, together = expected.tokens_per_second(board.pll.hz)
