@@ -144,10 +144,9 @@ KEEP_COPIES = "setattr -mod -set keep_hierarchy 1 *.copy_*"
 """Keeps registers apart that hold the same, each near what it feeds: see `hw.pipeline.copy`."""
 
 SOFT_MEMORIES = (
-    'setattr -set rom_style "logic" */m:entries; '
-    'setattr -set ram_style "distributed" */m:residual */m:windows */m:elements_*'
+    'setattr -set rom_style "logic" */m:entries; setattr -set ram_style "distributed" */m:residual'
 )
-"""Makes tables and small memories from lookup tables instead of block RAMs, which answer late."""
+"""Makes tables and a small memory from lookup tables, where block RAMs are scarcer."""
 
 SOFT_PRODUCTS = "proc; booth *.exp2_* *.even *.odd"
 """Makes multipliers of some interpolated tables from lookup tables instead of DSP blocks."""
@@ -187,7 +186,7 @@ BOARDS = {
             title="ULX3S with LFE5U-85F",
             platform="amaranth_boards.ulx3s:ULX3S_85F_Platform",
             device=LFE5U_85F,
-            pll=ECP5PLL(25_000_000, 5, 18, 8),
+            pll=ECP5PLL(25_000_000, 1, 3, 8),
             usb=FT231X,
             leds=LEDS,
             programmer=("--board", "ulx3s"),
