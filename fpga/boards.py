@@ -148,9 +148,6 @@ SOFT_MEMORIES = (
 )
 """Makes tables and a small memory from lookup tables, where block RAMs are scarcer."""
 
-SOFT_PRODUCTS = "proc; booth *.exp2_* *.even *.odd"
-"""Makes multipliers of some interpolated tables from lookup tables instead of DSP blocks."""
-
 LEDS = {name: ("led", number, "") for number, name in enumerate(("alive", "busy", "dropped"))}
 """The first three of a row."""
 
@@ -159,7 +156,7 @@ LARGE = ChipConfig(groups=3, kv_lanes=1, context=100)
 SMALL = ChipConfig(
     outputs=4, depth=2, kv_lanes=1, window=16, context=128, small_float=FloatFormat(8, 10)
 )
-"""For 28 multipliers, with `SOFT_PRODUCTS`, and 24,288 lookup tables."""
+"""For 28 multipliers and 24,288 lookup tables."""
 
 ICEBREAKER = Board(
     name="icebreaker",
@@ -205,7 +202,6 @@ BOARDS = {
             programmer=("--board", "ulx3s"),
             chip=SMALL,
             model="golden/small_model",
-            script_after_read=SOFT_PRODUCTS,
             place_options="--seed 2 --placer static --router router2",
         ),
         Board(
@@ -234,7 +230,6 @@ BOARDS = {
             programmer=("--board", "icepi-zero"),
             chip=SMALL,
             model="golden/small_model",
-            script_after_read=SOFT_PRODUCTS,
             place_options=PLACE_ECP5,
         ),
         ICEBREAKER,
