@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -109,12 +109,18 @@ def bitstream(
         Path | None,
         typer.Option("--output", "-o", help="Folder to write; the board's name if left out."),
     ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Of the placement, the board's if left out: another meets other timing."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make the bitstream of a model for a board: synthesis, place and route, etching."""
     from intaglio.fpga.build import build
 
     target = board_named(board)
+    if seed is not None:
+        target = replace(target, seed=seed)
     checkpoint = load(model or model_of(target))
     folder = output or Path(target.name)
     _refuse_foreign(folder)

@@ -131,7 +131,7 @@ def place(board: Board, core: Core, folder: Path, show: Show) -> Timing:
         "top",
         emit_src=False,
         synth_opts=board.synth_options,
-        nextpnr_opts=f"--report top.report.json {board.place_options}",
+        nextpnr_opts=f"--report top.report.json --seed {board.seed} {board.place_options}".strip(),
         script_after_read="; ".join(filter(None, (HIDE_NAMES, board.script_after_read))),
     )
     plan.extract(folder)
@@ -157,7 +157,7 @@ def place(board: Board, core: Core, folder: Path, show: Show) -> Timing:
     met = timing(folder)
     if not met.met:
         placed.unlink(missing_ok=True)
-        raise ToolError(f"{board.title} misses its timing: {met}")
+        raise ToolError(f"{board.title} misses its timing: {met}; another --seed may do")
     digest.write_text(made_of)
     return met
 

@@ -87,6 +87,7 @@ def test_missed_timing_is_refused(tmp_path):
     with pytest.raises(ToolError) as refused:
         place(fast, ROMs(SMALL, seed=1), tmp_path, lambda stage: None)
     assert "MHz of the 384.0 MHz wanted; the worst path goes from" in str(refused.value)
+    assert str(refused.value).endswith("another --seed may do")
     left = {path.name for path in tmp_path.iterdir()}
     assert not left & {"chip.bin", "top.bin", "top.asc", "report.json"}
     assert "top.report.json" in left
@@ -109,9 +110,7 @@ def test_native_tools_are_preferred_and_failures_are_told(tmp_path, monkeypatch)
     assert str(found) == "yosys 0.99+12"
     assert not tools.find("icepack").native
     with pytest.raises(ToolError, match=r"exit code 255 in .*: Failed to expand region"):
-        place(
-            replace(BOARD, place_options="--seed 7"), ROMs(SMALL, seed=1), build, lambda stage: None
-        )
+        place(replace(BOARD, seed=7), ROMs(SMALL, seed=1), build, lambda stage: None)
     # What native tools need is there; the script runs the same programs.
     assert {"top.il", "top.ys", "top.pcf"} <= {path.name for path in build.iterdir()}
     assert "--seed 7" in (build / "build_top.sh").read_text()
@@ -148,6 +147,23 @@ def test_foreign_folder_is_left_alone(tmp_path, monkeypatch, capsys):
     assert exited.value.code == 2
     assert "holds other files" in " ".join(capsys.readouterr().err.split())
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(("option", "seed"), [([], BOARD.seed), (["--seed", "5"], 5)])
+def test_seed_of_the_placement(option, seed, tmp_path, monkeypatch):
+    """The board's, or the one that is asked for."""
+    seeds = []
+
+    def placed(board, etched, folder, show):
+        seeds.append(board.seed)
+        raise ToolError("It was enough to know the seed.")
+
+    monkeypatch.setattr("intaglio.fpga.build.build", placed)
+    arguments = ["intaglio", "bitstream", "--board", "icebreaker", "-o", str(tmp_path), *option]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert seeds == [seed]
 
 
 def test_expected_cycles():
