@@ -227,9 +227,8 @@ class Enframer(wiring.Component):
             self.o.payload.eq(read.data),
         ]
         with m.FSM():
-            with m.State("wait"):
-                with m.If(self.i.valid):
-                    m.next = "read"
+            with m.State("wait"), m.If(self.i.valid):
+                m.next = "read"
             with m.State("read"):
                 m.d.comb += self.reading.eq(1)
                 m.d.sync += [
