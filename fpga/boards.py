@@ -116,7 +116,7 @@ class Board:
     synth_options: str = ""
     """Options of Yosys's ``synth_ecp5`` or ``synth_ice40``."""
     seed: int = 1
-    """Of nextpnr; what it reaches differs by a fifth from one to another."""
+    """Of nextpnr, which places the same netlist otherwise with another."""
     place_options: str = ""
     """Options of nextpnr, but for the seed."""
     script_after_read: str = ""

@@ -111,7 +111,7 @@ def bitstream(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Of the placement, the board's if left out: another meets other timing."),
+        typer.Option(help="Of the placement, the board's if left out: another may meet a timing."),
     ] = None,
     as_json: Json = False,
 ) -> None:

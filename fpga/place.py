@@ -144,22 +144,27 @@ def place(board: Board, core: Core, folder: Path, show: Show) -> Timing:
         return timing(folder)
     for old in (placed, bitstream_of(folder, family), *(folder / name for name in MADE)):
         old.unlink(missing_ok=True)
-    for stage, (program, arguments) in (("synthesis", synthesis), ("place and route", placement)):
-        show(f"{stage}: {program}{'' if program.native else '; its first use takes longer'}")
-        try:
-            run(program, arguments, folder)
-        except ToolError:
-            _refuse_unplaceable(board, folder)
-            # nextpnr fails when timing is missed, but writes its report.
-            if not (folder / "top.report.json").exists() or timing(folder).met:
-                raise
-        _refuse_too_large(board, folder)
+    _step("synthesis", *synthesis, folder, show)
+    _refuse_too_large(board, folder)
+    try:
+        _step("place and route", *placement, folder, show)
+    except ToolError:
+        _refuse_unplaceable(board, folder)
+        # nextpnr fails when timing is missed, but writes its report.
+        if not (folder / "top.report.json").exists() or timing(folder).met:
+            raise
     met = timing(folder)
     if not met.met:
         placed.unlink(missing_ok=True)
         raise ToolError(f"{board.title} misses its timing: {met}; another --seed may do")
     digest.write_text(made_of)
     return met
+
+
+def _step(stage: str, program: Program, arguments: list[str], folder: Path, show: Show) -> None:
+    """Say what begins, and run it."""
+    show(f"{stage}: {program}{'' if program.native else '; its first use takes longer'}")
+    run(program, arguments, folder)
 
 
 def _digest(files: dict[str, Any], programs: list[str]) -> str:
