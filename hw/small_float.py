@@ -213,8 +213,8 @@ class FloatMultiply(wiring.Component):
         fmt, enable = self.fmt, self.enable
         guard = fmt.precision - 1  # bits below the result's, of which all but one become sticky
         # Zero is found beside the product, so that nothing stands before the multiplier.
-        factors = [Cat(x.fraction, Const(1, 2)).as_signed() for x in (self.a, self.b)]
-        product = dsp_product(m, platform, enable, *factors, "significands")[: 2 * fmt.precision]
+        a, b = (Cat(x.fraction, Const(1, 2)).as_signed() for x in (self.a, self.b))
+        product = dsp_product(m, platform, enable, a, b, "significands")[: 2 * fmt.precision]
         both = delay(m, enable, self.a.exponent.any() & self.b.exponent.any(), 1, "both")
         total = delay(m, enable, self.a.exponent + self.b.exponent, 1, "exponents")
         zero = Signal()
