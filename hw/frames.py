@@ -137,9 +137,10 @@ class Deframer(wiring.Component):
         # What is wrong with the frame, a cycle later: it is found among many bits.
         is_kind = {kind: Signal(name=f"is_{kind.name.lower()}") for kind in self.sizes}
         closed, sound = Signal(), Signal()
-        matches = Signal()
-        m.d.comb += matches.eq(crc.match_detected)  # pyright: ignore[reportArgumentType] (no stubs)
-        m.d.sync += [closed.eq(end & inside), sound.eq(is_code & ~missed & matches)]
+        m.d.sync += [
+            closed.eq(end & inside),
+            sound.eq(is_code & ~missed & crc.match_detected),  # pyright: ignore[reportArgumentType]
+        ]
         for kind, size in self.sizes.items():
             m.d.sync += is_kind[kind].eq(
                 (count == size + OVERHEAD)
