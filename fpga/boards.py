@@ -12,7 +12,7 @@ from intaglio.hw.config import CHIPS, ChipConfig
 from intaglio.hw.formats import ConfigError, FloatFormat
 from intaglio.sim.tools import ToolError
 
-__all__ = ["BOARDS", "ECP5PLL", "HIDE_NAMES", "ICE40PLL", "Board", "Device", "board", "model_of"]
+__all__ = ["BOARDS", "ECP5PLL", "ICE40PLL", "Board", "Device", "board", "model_of"]
 
 
 @dataclass(frozen=True)
@@ -145,20 +145,20 @@ PLACE_ECP5 = "--placer static --router router2"
 KEEP_COPIES = "setattr -mod -set keep_hierarchy 1 *.copy_*"
 """Keeps registers apart that hold the same, each near what it feeds: see `hw.pipeline.copy`."""
 
-SOFT_TABLES = "proc; booth *.exp2_* *.even *.odd"
-"""Makes multipliers of some interpolated tables from lookup tables instead of DSP blocks."""
+SOFT_MEMORIES = (
+    'setattr -set rom_style "logic" */m:entries; setattr -set ram_style "distributed" */m:residual'
+)
+"""Makes tables and a small memory from lookup tables, where block RAMs are scarcer."""
 
 LEDS = {name: ("led", number, "") for number, name in enumerate(("alive", "busy", "dropped"))}
 """The first three of a row."""
 
 LARGE = ChipConfig(groups=3, kv_lanes=1, context=100)
-"""For 156 multipliers and 208 block RAMs: a fourth group, or 128 positions, need more of these."""
+"""For 156 multipliers and 208 block RAMs, with `SOFT_MEMORIES`."""
 SMALL = ChipConfig(
     outputs=4, depth=2, kv_lanes=1, window=16, context=128, small_float=FloatFormat(8, 10)
 )
-"""For 28 multipliers, with `SOFT_TABLES`, and 24,288 lookup tables."""
-HIDE_NAMES = "rename -hide w:*"
-"""A netlist comes back from ABC with names of its own, which may be those of wires."""
+"""For 28 multipliers and 24,288 lookup tables."""
 
 ICEBREAKER = Board(
     name="icebreaker",
@@ -175,7 +175,6 @@ ICEBREAKER = Board(
     chip=replace(CHIPS["shared"], context=128),
     model="golden/small_model",
     synth_options="-dsp",
-    script_after_read=HIDE_NAMES,
 )
 
 BOARDS = {
@@ -186,12 +185,12 @@ BOARDS = {
             title="ULX3S with LFE5U-85F",
             platform="amaranth_boards.ulx3s:ULX3S_85F_Platform",
             device=LFE5U_85F,
-            pll=ECP5PLL(25_000_000, 2, 5, 12),
+            pll=ECP5PLL(25_000_000, 1, 3, 8),
             usb=FT231X,
             leds=LEDS,
             programmer=("--board", "ulx3s"),
             chip=LARGE,
-            script_after_read=KEEP_COPIES,
+            script_after_read=f"{KEEP_COPIES}; {SOFT_MEMORIES}",
             place_options=PLACE_ECP5,
         ),
         Board(
@@ -205,7 +204,6 @@ BOARDS = {
             programmer=("--board", "ulx3s"),
             chip=SMALL,
             model="golden/small_model",
-            script_after_read=SOFT_TABLES,
             seed=2,
             place_options=PLACE_ECP5,
         ),
@@ -214,14 +212,14 @@ BOARDS = {
             title="ECPIX-5 with LFE5UM5G-85F",
             platform="amaranth_boards.ecpix5:ECPIX585Platform",
             device=LFE5UM5G_85F,
-            pll=ECP5PLL(100_000_000, 4, 3, 8),
+            pll=ECP5PLL(100_000_000, 10, 9, 8),
             usb=FT2232H,
             interface=1,
             leds={"alive": ("rgb_led", 0, "g"), "busy": ("rgb_led", 1, "b"),
                   "dropped": ("rgb_led", 2, "r")},
             programmer=("--board", "ecpix5"),
             chip=LARGE,
-            script_after_read=KEEP_COPIES,
+            script_after_read=f"{KEEP_COPIES}; {SOFT_MEMORIES}",
             place_options=PLACE_ECP5,
         ),
         Board(
@@ -235,7 +233,6 @@ BOARDS = {
             programmer=("--board", "icepi-zero"),
             chip=SMALL,
             model="golden/small_model",
-            script_after_read=SOFT_TABLES,
             place_options=PLACE_ECP5,
         ),
         ICEBREAKER,

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from intaglio.fpga.boards import HIDE_NAMES
+from intaglio.fpga.place import HIDE_NAMES
 from intaglio.fpga.simulate import cell_models
 from intaglio.fpga.tools import find, run
 from intaglio.hw.chip import make_chip

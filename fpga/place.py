@@ -16,6 +16,7 @@ from intaglio.sim.tools import ToolError
 
 __all__ = [
     "BITSTREAM",
+    "HIDE_NAMES",
     "PLACED",
     "Timing",
     "bitstream_of",
@@ -36,6 +37,10 @@ DIGEST = "top.sha256"
 
 MADE = (DIGEST, "top.report.json", "top.tim", "columns.json", "report.json")
 """What a build that fails must not leave from one before, but for the design and bitstream."""
+
+HIDE_NAMES = "rename -hide w:*]"
+"""Yosys command before synthesis: a netlist comes back from ABC with ``a[1]`` for a bit of ``a``,
+which is also the name that Amaranth gives to an element."""
 
 NEEDS = {
     "ecp5": {
@@ -127,7 +132,7 @@ def place(board: Board, core: Core, folder: Path, show: Show) -> Timing:
         emit_src=False,
         synth_opts=board.synth_options,
         nextpnr_opts=f"--report top.report.json --seed {board.seed} {board.place_options}".strip(),
-        script_after_read=board.script_after_read,
+        script_after_read="; ".join(filter(None, (HIDE_NAMES, board.script_after_read))),
     )
     plan.extract(folder)
     placed = folder / f"top.{PLACED[family]}"

@@ -76,10 +76,10 @@ class BlockAccumulate(wiring.Component):
         m.d.comb += [
             convert.enable.eq(1),
             add.enable.eq(1),
-            convert.integer.eq(total),
+            convert.integer.eq(Mux(turn, total, 0)),
             convert.exponent.eq(exponent),
             add.a.eq(Mux(first, 0, ring)),
-            add.b.eq(Mux(turn, convert.o, 0)),
+            add.b.eq(convert.o),
         ]
         return add.o
 
@@ -119,7 +119,6 @@ class BlockAccumulate(wiring.Component):
                 later = held.sums[row][n + adders] if n + adders < self.outputs else 0
                 m.d.sync += total.eq(Mux(loads[n // SHARED_BY], self.i.p.sums[row][n], later))
 
-        turn = delay(m, 1, busy, FloatConvert.LATENCY, "turn")
         first = delay(m, 1, busy & held.first, FloatConvert.LATENCY, "first")
         written = busy & held.last & (phase * adders < self.outputs)
         written = delay(m, 1, written, FloatConvert.LATENCY + FloatAdd.LATENCY, "written")
@@ -129,7 +128,7 @@ class BlockAccumulate(wiring.Component):
             for a in range(adders):
                 exponent = held.row_exponents[row] + held.weight_exponents[a] - offset
                 total = held.sums[row][a]
-                results.append(self._adder(m, f"{row}_{a}", total, exponent, turn, first))
+                results.append(self._adder(m, f"{row}_{a}", total, exponent, busy, first))
         tile_out = self._drain(m, written, results, tile_out)
         return m
 

@@ -9,7 +9,7 @@ from intaglio.hw.dsp import LATENCY, dsp_product
 from intaglio.hw.formats import BLOCK
 from intaglio.hw.pipeline import copy, delay, sum_tree
 
-COLUMNS = 4
+COLUMNS = 2
 """Outputs that share registers for what the array broadcasts."""
 
 FLAGS = data.StructLayout({"valid": 1, "start": 1, "end": 1})

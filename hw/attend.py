@@ -92,8 +92,9 @@ class Attend(wiring.Component):
             shape=self.shape.query.size, depth=words, init=[]
         )
         write, read = store.write_port(), store.read_port()
-        m.d.comb += [
-            self.queries.ready.eq(1),
+        # A group attends much later than the cycle in which its queries wait here.
+        m.d.comb += self.queries.ready.eq(1)
+        m.d.sync += [
             write.addr.eq(
                 (self.queries.p.group * rows + self.queries.p.row) * lane_groups
                 + self.queries.p.lane_group

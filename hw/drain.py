@@ -21,13 +21,15 @@ READ = 2
 """Cycles from an address to a word: the memory, and a register as it answers late in its cycle."""
 BRANCH = Sigmoid.LATENCY + PRODUCT
 """Cycles from the scaled pair to what leaves: the longest way, through the gate."""
+CHOICE = 1
+"""Cycles to choose what is added, beside the longest way."""
 
 
 class Drain(wiring.Component):
     """Scale, add the bias, then rotate, gate, or add to the residual; one pair per cycle and row.
 
     Equals ``golden.drain`` (`scale`, `rotate`, `gate`) and the residual addition of
-    ``golden.chip``. Latency is 23 enabled cycles, 31 with biases. Results of padding are dropped. A
+    ``golden.chip``. Latency is 25 enabled cycles, 33 with biases. Results of padding are dropped. A
     job that scales waits until its group's 1/rms has come.
 
     Parameters
@@ -343,10 +345,8 @@ class Drain(wiring.Component):
         self, m: Module, row: int, y, rope, residual, at_branch, at_sum, leaving, out, enable
     ) -> None:
         """Rotation, gate and residual side by side; `out` is what the beat's mode asks for."""
-        a, b = y
-        cosine, sine = rope
-        gating = at_branch.mode == DrainMode.GATE
-        by = Mux(gating, b.as_value(), cosine.as_value())
+        (a, b), (cosine, sine) = y, rope
+        by = Mux(at_branch.mode == DrainMode.GATE, b.as_value(), cosine.as_value())
         product = self._multiply(m, f"a_by_cosine_or_b_{row}", a, by)
         b_sine = self._multiply(m, f"b_by_sine_{row}", b, sine)
         a_sine = self._multiply(m, f"a_by_sine_{row}", a, sine)
@@ -360,10 +360,14 @@ class Drain(wiring.Component):
             other = Mux(adds_residual, residual[k].as_value(), 0)
             augend = Mux(at_sum.rotate, left[k].as_value(), straight.as_value())
             addend = Mux(at_sum.rotate, right[k].as_value(), other)
-            total = self._add(m, f"sum_{row}_{k}", augend, addend)
-            sums.append(
-                delay(m, next(self.enables), total, BRANCH - PRODUCT - SUM, f"sum_{row}_{k}")
-            )
+            held = next(self.enables)
+            terms = [
+                data.View(self.code, delay(m, held, term, CHOICE, f"{name}_{row}_{k}"))
+                for name, term in (("augend", augend), ("addend", addend))
+            ]
+            total = self._add(m, f"sum_{row}_{k}", *terms)
+            left_over = BRANCH - PRODUCT - CHOICE - SUM
+            sums.append(delay(m, held, total, left_over, f"sum_{row}_{k}"))
 
         m.submodules[f"sigmoid_{row}"] = sigmoid = Sigmoid(self.fmt)
         m.d.comb += [sigmoid.enable.eq(next(self.enables)), sigmoid.a.eq(a)]

@@ -67,7 +67,7 @@ def message_layout(sizes: dict[Kind, int]) -> data.StructLayout:
 class Deframer(wiring.Component):
     """Verified payloads out of bytes; equals ``golden.frames.Reader``.
 
-    A frame is passed on in the cycle after its closing zero, if nothing is wrong with it: COBS,
+    A frame is passed on two cycles after its closing zero, if nothing is wrong with it: COBS,
     length, kind, and CRC. Whatever else stands between two zeros is dropped and counted, so it
     finds the next frame from any state. A frame that begins while the one before has not been
     taken is dropped as well.
@@ -134,13 +134,20 @@ class Deframer(wiring.Component):
             with m.If(count != most + 1):
                 m.d.sync += count.eq(count + 1)
 
-        is_kind = {
-            kind: (count == size + OVERHEAD)
-            & (frame[most - size - OVERHEAD] == size)
-            & (frame[most - size - OVERHEAD + 1] == kind)
-            for kind, size in self.sizes.items()
-        }
-        good = end & is_code & ~missed & crc.match_detected & Cat(*is_kind.values()).any()
+        # What is wrong with the frame, a cycle later: it is found among many bits.
+        is_kind = {kind: Signal(name=f"is_{kind.name.lower()}") for kind in self.sizes}
+        closed, sound = Signal(), Signal()
+        m.d.sync += [
+            closed.eq(end & inside),
+            sound.eq(is_code & ~missed & crc.match_detected),  # pyright: ignore[reportArgumentType]
+        ]
+        for kind, size in self.sizes.items():
+            m.d.sync += is_kind[kind].eq(
+                (count == size + OVERHEAD)
+                & (frame[most - size - OVERHEAD] == size)
+                & (frame[most - size - OVERHEAD + 1] == kind)
+            )
+        good = closed & sound & Cat(*is_kind.values()).any()
         kind = Signal(8)
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
@@ -153,7 +160,7 @@ class Deframer(wiring.Component):
             self.o.p.kind.eq(kind),
             self.o.p.payload.eq(frame.as_value()[16:-16]),
         ]
-        for counter, event in ((self.good, good), (self.dropped, end & inside & ~good)):
+        for counter, event in ((self.good, good), (self.dropped, closed & ~good)):
             with m.If(event & ~counter.all()):
                 m.d.sync += counter.eq(counter + 1)
         return m
@@ -176,7 +183,7 @@ class Enframer(wiring.Component):
         The payload of a shorter kind is in the first bytes. Taken when it has been read.
     o : ``Out(stream.Signature(8))``
     reading : ``Out(1)``
-        The payload is being read, for at most ``2 * (size + 4) + 2`` cycles.
+        The payload is being read, from the cycle after it came, for ``2 * (size + 4) + 2`` cycles.
     """
 
     i: stream.Interface
@@ -203,13 +210,17 @@ class Enframer(wiring.Component):
                 with m.Case(kind):
                     m.d.comb += size.eq(its_size)
 
-        number = Signal(range(most))  # of the byte, before COBS
+        number = Signal(range(most))  # of the byte that is read next, before COBS
+        eight = Signal(64)  # the bytes around it: not chosen among all of them in one cycle
         byte = Signal(8)
         place = Signal(range(most + 2), init=1)  # in the memory
         code = Signal.like(place, init=0)  # where the next code of COBS belongs
         plain = Cat(size | Const(0, 8), self.i.p.kind, self.i.p.payload)
         first_check, second_check = number == size + 2, number == size + 3
+        summed = Signal()  # whether the byte counts for the check
+        final = Signal()
         check = Signal(16)
+        m.d.sync += eight.eq(plain.word_select(number[3:], 64))
         m.d.comb += [
             check.eq(crc.crc),  # pyright: ignore[reportArgumentType] (no stubs of lib.crc)
             crc.data.eq(byte),
@@ -219,25 +230,29 @@ class Enframer(wiring.Component):
             self.o.payload.eq(read.data),
         ]
         with m.FSM():
+            with m.State("wait"), m.If(self.i.valid):
+                m.next = "read"
             with m.State("read"):
-                m.d.comb += self.reading.eq(self.i.valid)
-                m.d.sync += byte.eq(plain.word_select(number, 8))
+                m.d.comb += self.reading.eq(1)
+                m.d.sync += [
+                    byte.eq(eight.word_select(number[:3], 8)),
+                    summed.eq(~first_check & ~second_check),
+                    final.eq(second_check),
+                    number.eq(number + 1),
+                ]
                 with m.If(first_check):
                     m.d.sync += byte.eq(check[8:])
                 with m.If(second_check):
                     m.d.sync += byte.eq(check[:8])
-                with m.If(self.i.valid):
-                    m.next = "write"
+                m.next = "write"
             with m.State("write"):
-                m.d.comb += [
-                    self.reading.eq(1), write.en.eq(1), crc.valid.eq(~first_check & ~second_check)
-                ]  # fmt: skip
-                m.d.sync += [number.eq(number + 1), place.eq(place + 1)]
+                m.d.comb += [self.reading.eq(1), write.en.eq(1), crc.valid.eq(summed)]
+                m.d.sync += place.eq(place + 1)
                 with m.If(byte == 0):
                     m.d.comb += [write.addr.eq(code), write.data.eq(place - code)]
                     m.d.sync += code.eq(place)
                 m.next = "read"
-                with m.If(second_check):
+                with m.If(final):
                     m.next = "last code"
             with m.State("last code"):
                 m.d.comb += [
@@ -261,5 +276,5 @@ class Enframer(wiring.Component):
                     m.next = "fetch"
                     with m.If(read.data == 0):
                         m.d.sync += place.eq(1)
-                        m.next = "read"
+                        m.next = "wait"
         return m

@@ -1,6 +1,6 @@
 """The KV cache: one word of keys and one of values for each position, contiguous for each slot."""
 
-from amaranth import Module, Value, signed, unsigned
+from amaranth import Cat, Module, Value, signed, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
@@ -8,7 +8,7 @@ from amaranth.utils import ceil_log2
 from intaglio.hw import images
 from intaglio.hw.banks import choose_word
 from intaglio.hw.formats import ElementFormat
-from intaglio.hw.pipeline import SkidBuffer, delay
+from intaglio.hw.pipeline import SkidBuffer, copy, delay
 
 __all__ = ["KVCache", "keys_layout", "values_layout"]
 
@@ -31,9 +31,9 @@ def values_layout(element: ElementFormat, lanes: int, head_dim: int):
 class KVCache(wiring.Component):
     """Two memories with a word for each (slot, layer, lane group, position), in this order.
 
-    A word that was appended can be read from the next cycle on. Each read port takes an address
-    and gives the word 2 cycles later, 3 with several banks, one per cycle, and waits while the word
-    is not taken.
+    A word that was appended can be read from the second cycle after that on. Each read port takes
+    an address and gives the word 2 cycles later, 3 with several banks, one per cycle, and waits
+    while the word is not taken.
 
     Parameters
     ----------
@@ -80,17 +80,20 @@ class KVCache(wiring.Component):
         """Words written by `append`, read through a pair of streams."""
         m.submodules[f"{name}_end"] = end = SkidBuffer(words.payload.shape())
         connect(m, end.o, words)
-        enable, address = end.i.ready, self.append.p.address
+        enable = end.i.ready
+        address = self.append.p.address
         place = ceil_log2(images.BANK)
         stored = []
         for bank, start in enumerate(range(0, self.words, images.BANK)):
             mem = memory.Memory(shape=len(new), depth=min(images.BANK, self.words - start), init=[])
             m.submodules[f"{name}_{bank}"] = mem
             write, read = mem.write_port(), mem.read_port()
+            here = self.append.valid & ((address >> place) == bank)
+            # The memories are far from where words come from, and from each other.
+            append = Cat(here, address[: len(write.addr)], new)
+            append = copy(m, 1, append, f"{name}_append_{bank}")
             m.d.comb += [
-                write.addr.eq(address),
-                write.data.eq(new),
-                write.en.eq(self.append.valid & ((address >> place) == bank)),
+                Cat(write.en, write.addr, write.data).eq(append),
                 read.addr.eq(requests.payload),
                 read.en.eq(enable),
             ]

@@ -4,6 +4,8 @@ from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from intaglio.hw.dsp import LATENCY as DSP_LATENCY
+from intaglio.hw.dsp import dsp_product
 from intaglio.hw.formats import FloatFormat
 from intaglio.hw.pipeline import delay
 from intaglio.hw.small_float import FloatConvert, float_layout, significand
@@ -27,7 +29,7 @@ class Lookup(wiring.Component):
     cycle.
     """
 
-    LATENCY = 4
+    LATENCY = 1 + DSP_LATENCY + 1
 
     enable: Signal
     x: Signal
@@ -53,17 +55,14 @@ class Lookup(wiring.Component):
             shape=layout.size, depth=1 << table.index_bits, init=words
         )
         port = entries.read_port()
-        # Memories answer late, multipliers want their operands early: a register stands between.
-        entry = data.View(layout, delay(m, self.enable, port.data, 1, "entry"))
-        low = delay(m, self.enable, self.x[: table.low_bits], 2, "low")
-        base = delay(m, self.enable, entry.base, 1, "base")
-        chord = Signal(signed(table.rise_bits + table.low_bits + 1))
+        # What the memory gives is held in the multiplier, and beside it.
+        entry = data.View(layout, port.data)
+        low = delay(m, self.enable, self.x[: table.low_bits], 1, "low")
+        base = delay(m, self.enable, entry.base, DSP_LATENCY, "base")
+        chord = dsp_product(m, platform, self.enable, entry.rise, Cat(low, 0).as_signed(), "chord")
         m.d.comb += [port.addr.eq(self.x[table.low_bits :]), port.en.eq(self.enable)]
         with m.If(self.enable):
-            m.d.sync += [
-                chord.eq(entry.rise * low),
-                self.o.eq((base + (chord >> table.low_bits) + (1 << GUARD >> 1)) >> GUARD),
-            ]
+            m.d.sync += self.o.eq((base + (chord >> table.low_bits) + (1 << GUARD >> 1)) >> GUARD)
         return m
 
 

@@ -21,7 +21,7 @@ ACCUMULATED = FloatConvert.LATENCY + FloatAdd.LATENCY
 SPACING = ACCUMULATED
 """Cycles from a block to the next: the running sum is there, and the adder free of the mean."""
 
-SCALED = ACCUMULATED + 1 + FloatMultiply.LATENCY
+SCALED = ACCUMULATED + FloatMultiply.LATENCY
 """Cycles from the sum of a vector's last block to the mean of all."""
 
 ROOTED = SCALED + FloatAdd.LATENCY + ReciprocalRoot.LATENCY
@@ -118,7 +118,7 @@ class Norm(wiring.Component):
         m.d.comb += [
             convert.integer.eq(total),
             convert.exponent.eq((exponent << 1) - 2 * (E8M0_BIAS + fmt.fraction_bits)),
-            multiply.a.eq(running),
+            multiply.a.eq(add.o),
             multiply.b.eq(self.inverse_dim),
             root.a.eq(add.o),
         ]

@@ -26,7 +26,10 @@ from enum import IntEnum
 
 from intaglio.hw.config import Design
 
-__all__ = ["Counter", "Kind", "Tap", "identity"]
+__all__ = ["VERSION", "Counter", "Kind", "Tap", "identity"]
+
+VERSION = 2
+"""Of this protocol; goes up whenever kinds or payloads change."""
 
 
 class Kind(IntEnum):
@@ -100,5 +103,5 @@ class Counter(IntEnum):
 
 
 def identity(design: Design) -> int:
-    """32 bits that tell one design from another, whatever is etched into it."""
-    return zlib.crc32(repr(design).encode())
+    """32 bits that tell one design and protocol from another, whatever is etched into it."""
+    return zlib.crc32(f"{VERSION} {design!r}".encode())

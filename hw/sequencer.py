@@ -321,13 +321,14 @@ class Sequencer(wiring.Component):
             for g in reversed(range(len(done))):
                 with m.If(done[g]):
                     m.d.sync += chosen.eq(g)
-        m.d.comb += [
+        # Rows and tokens are chosen in a cycle of their own.
+        m.d.sync += [
             self.finished.valid.eq(reporting),
             self.finished.p.rows.eq(self._of_group(chosen, self.rows)),
             self.finished.p.tokens.eq(self._of_group(chosen, self.tokens)),
         ]
-        with m.If(reporting & self.finished.ready):
-            m.d.sync += reporting.eq(0)
+        with m.If(self.finished.valid & self.finished.ready):
+            m.d.sync += [reporting.eq(0), self.finished.valid.eq(0)]
             for g, operation in enumerate(self.operation):
                 with m.If(chosen == g):
                     m.d.sync += operation.eq(Operation.IDLE)

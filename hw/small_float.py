@@ -9,6 +9,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from intaglio.hw.config import ADDER_LATENCY
+from intaglio.hw.dsp import LATENCY as DSP_LATENCY
+from intaglio.hw.dsp import dsp_product
 from intaglio.hw.formats import FloatFormat
 from intaglio.hw.pipeline import delay
 
@@ -185,11 +187,11 @@ class FloatAdd(wiring.Component):
 class FloatMultiply(wiring.Component):
     """``o = a * b``; equals ``golden.small_float.multiply``.
 
-    Latency is `LATENCY` = 4 enabled cycles: multiply, normalise, round, pack. One result per
+    Latency is `LATENCY` = 5 enabled cycles: hold, multiply, normalise, round, pack. One result per
     enabled cycle.
     """
 
-    LATENCY = 4
+    LATENCY = DSP_LATENCY + 3
 
     enable: Signal
     a: data.View
@@ -211,21 +213,23 @@ class FloatMultiply(wiring.Component):
         fmt, enable = self.fmt, self.enable
         guard = fmt.precision - 1  # bits below the result's, of which all but one become sticky
         # Zero is found beside the product, so that nothing stands before the multiplier.
-        product = Signal(2 * fmt.precision)
+        a, b = (Cat(x.fraction, Const(1, 2)).as_signed() for x in (self.a, self.b))
+        product = dsp_product(m, platform, enable, a, b, "significands")[: 2 * fmt.precision]
+        both = delay(m, enable, self.a.exponent.any() & self.b.exponent.any(), 1, "both")
+        total = delay(m, enable, self.a.exponent + self.b.exponent, 1, "exponents")
         zero = Signal()
         exponent = Signal(signed(fmt.exponent_bits + 2))
         shifted = Signal(2 * fmt.precision)
         normal = Signal(fmt.precision + 2)
         normal_exponent = Signal(signed(fmt.exponent_bits + 3))
         m.d.comb += shifted.eq(Mux(product[-1], product, product << 1))
-        sign = delay(m, enable, self.a.sign ^ self.b.sign, 2, "sign")
+        sign = delay(m, enable, self.a.sign ^ self.b.sign, DSP_LATENCY + 1, "sign")
         packed = pack(m, fmt, enable, sign, normal_exponent, normal)
         m.d.comb += self.o.eq(packed)
         with m.If(enable):
             m.d.sync += [
-                product.eq(Cat(self.a.fraction, Const(1, 1)) * Cat(self.b.fraction, Const(1, 1))),
-                zero.eq(~(self.a.exponent.any() & self.b.exponent.any())),
-                exponent.eq(self.a.exponent + self.b.exponent - fmt.bias),
+                zero.eq(~both),
+                exponent.eq(total - fmt.bias),
                 normal.eq(Mux(zero, 0, Cat(shifted[:guard].any(), shifted[guard:]))),
                 normal_exponent.eq(exponent + product[-1]),
             ]

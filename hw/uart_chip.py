@@ -153,8 +153,12 @@ class UARTChip(wiring.Component):
             m.d.sync += [wanted.eq(0), reporting.eq(0)]
         with m.Elif(wanted & ~chip.events.valid):
             m.d.sync += reporting.eq(1)
+        asked = Signal()  # a register, as it goes to all bits of the copy
+        m.d.sync += asked.eq(queried & ~reporting)
         with m.If(queried & ~reporting):
-            m.d.sync += [counting.eq(deframer.o.p.kind == Kind.COUNT), counters.eq(chip.counters)]
+            m.d.sync += counting.eq(deframer.o.p.kind == Kind.COUNT)
+        with m.If(asked):
+            m.d.sync += counters.eq(chip.counters)
         with m.If(queried):
             m.d.sync += wanted.eq(1)
 

@@ -12,8 +12,8 @@ from intaglio.hw.pipeline import SkidBuffer, copy, delay
 
 __all__ = ["EtchedROM", "banks", "decode", "slices", "word_layout"]
 
-SLICE = 144
-"""Bits of a memory: sixteen such block RAMs share an address and an enable."""
+SLICE = 72
+"""Bits of a memory: eight such block RAMs share an address and an enable."""
 
 
 def banks(image: list[int]) -> list[list[int]]:
@@ -96,22 +96,32 @@ class EtchedROM(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         address = Signal.like(self.jobs.p.address)
+        following = Signal.like(address)  # address + 1: the copies are far, and have no time to add
         next_address = Signal.like(address)
         left = Signal.like(self.jobs.p.words)
+        next_left = Signal.like(left)
+        reading, last = Signal(), Signal()  # whether any are left, and whether it is one
         pieces = [
-            self._slice(m, n, start, width, next_address, left.any())
+            self._slice(m, n, start, width, next_address, reading)
             for n, (start, width) in enumerate(slices(self.word.size))
         ]
         enable = pieces[0].i.ready
-        ending = enable & (left == 1)
-        m.d.comb += [self.jobs.ready.eq(~left.any() | ending), next_address.eq(address)]
-        m.d.sync += address.eq(next_address)
-        with m.If(enable & left.any()):
-            m.d.comb += next_address.eq(address + 1)
-            m.d.sync += left.eq(left - 1)
+        m.d.comb += [
+            self.jobs.ready.eq(~reading | (enable & last)),
+            next_address.eq(address),
+            next_left.eq(left),
+        ]
+        with m.If(enable & reading):
+            m.d.comb += [next_address.eq(following), next_left.eq(left - 1)]
         with m.If(self.jobs.valid & self.jobs.ready):
-            m.d.comb += next_address.eq(self.jobs.p.address)
-            m.d.sync += left.eq(self.jobs.p.words)
+            m.d.comb += [next_address.eq(self.jobs.p.address), next_left.eq(self.jobs.p.words)]
+        m.d.sync += [
+            address.eq(next_address),
+            following.eq(next_address + 1),
+            left.eq(next_left),
+            reading.eq(next_left.any()),
+            last.eq(next_left == 1),
+        ]
 
         word = data.View(self.word, Cat(*(piece.o.payload for piece in pieces)))
         m.d.comb += [

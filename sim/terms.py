@@ -51,13 +51,13 @@ RESCALE = Term(
     "of that, as seldom is it the largest. The data decide; the mean of stories.",
 )
 CONTEXT = Term(
-    31, "From the last value of a row to its first pair: weights, products, sums, division."
+    32, "From the last value of a row to its first pair: weights, products, sums, division."
 )
 RESERVE = Term(
     17, "More than its pairs from the last value of a row to that of the next: their place is free."
 )
 SAMPLE = Term(3, "From the last logit to the sampled tokens.")
-HOST = Term(2, "From the tokens to the next step, and two cycles for each row: event and command.")
+HOST = Term(3, "From the tokens to the next step, and two cycles for each row: event and command.")
 TERMS = {name.lower(): term for name, term in list(globals().items()) if isinstance(term, Term)}
 """Terms that are the same for every shape."""
 

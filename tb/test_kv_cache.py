@@ -25,7 +25,8 @@ class ReadAfterAppends(wiring.Component):
         m = Module()
         m.submodules.cache = cache = self.cache
         count = Signal(range(APPENDS + 1))
-        filled = count == APPENDS
+        filled = Signal()
+        m.d.sync += filled.eq(count == APPENDS)
         with m.If(self.append.valid & self.append.ready):
             m.d.sync += count.eq(count + 1)
         connect(m, flipped(self.append), cache.append)
@@ -66,7 +67,7 @@ def test_kv_cache(bank, simulator, tmp_path, monkeypatch):
         for address in addresses
     ]
     held = {append["address"]: append for append in appends}
-    reads = {  # the first in the cycle after it was appended
+    reads = {  # the first in the second cycle after it was appended
         port: [addresses[-1], *draw(0, WORDS, 80)] for port in ("key_reads", "value_reads")
     }
     outputs = {

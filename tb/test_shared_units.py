@@ -183,7 +183,7 @@ def test_tables(fmt, simulator, tmp_path):
             unit.operation.as_value().eq(operands.operation), unit.x.eq(operands.x),
             unit.product.eq(product),
         ]  # fmt: skip
-        return unit.o, after(m, first, 2)
+        return unit.o, after(m, first, Tables.LATENCY)
 
     held = Held(Tables(fmt), operands, 32, wire)
     check(held, {"i": inputs}, {"o": outputs}, simulator, tmp_path)

@@ -190,14 +190,14 @@ class Shifter(wiring.Component):
 class Tables(wiring.Component):
     """All interpolated tables in one memory; equals ``golden.table.evaluate`` and the two inverses.
 
-    Latency is `LATENCY` = 2 cycles; the product is made outside and comes with the second.
+    Latency is `LATENCY` = 3 cycles; the product is made outside and comes after the second.
 
     Members
     -------
     operation : ``In(Operation)``
         Which table.
     x : ``In(32)``
-        Its argument, an integer or a small float; stable for 2 cycles.
+        Its argument, an integer or a small float; stable for 3 cycles.
     rise, low : ``Out``, ``Out``
         Factors, a cycle after the argument.
     product : ``In``
@@ -205,7 +205,7 @@ class Tables(wiring.Component):
     o : ``Out(32)``
     """
 
-    LATENCY = 2
+    LATENCY = 3
 
     operation: Signal
     x: Signal
@@ -260,10 +260,12 @@ class Tables(wiring.Component):
             ]
 
         value = Signal(self.base_bits)
+        result = Signal.like(self.o)
+        m.d.sync += self.o.eq(result)
         m.d.comb += [
             self.rise.eq(entry.rise),
             value.eq((entry.base + (self.product >> self.LOW_BITS) + (1 << GUARD >> 1)) >> GUARD),
-            self.o.eq(value),
+            result.eq(value),
         ]
         unbiased = Signal(signed(fmt.exponent_bits + 1))
         zero = ~x.exponent.any()
@@ -275,12 +277,12 @@ class Tables(wiring.Component):
                 m.d.comb += look_up(1, self.x)
             with m.Case(Operation.RECIPROCAL):
                 m.d.comb += look_up(2, x.fraction)
-                m.d.comb += self.o.eq(inverse(m, fmt, value, 2 * fmt.bias - x.exponent, zero))
+                m.d.comb += result.eq(inverse(m, fmt, value, 2 * fmt.bias - x.exponent, zero))
             with m.Case(Operation.RECIPROCAL_ROOT):
                 with m.If(even):
                     m.d.comb += look_up(3, x.fraction)
                 with m.Else():
                     m.d.comb += look_up(4, x.fraction)
                 root = inverse(m, fmt, value, fmt.bias - (unbiased >> 1), zero)
-                m.d.comb += self.o.eq(root)
+                m.d.comb += result.eq(root)
         return m
