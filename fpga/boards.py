@@ -212,7 +212,7 @@ BOARDS = {
             title="ECPIX-5 with LFE5UM5G-85F",
             platform="amaranth_boards.ecpix5:ECPIX585Platform",
             device=LFE5UM5G_85F,
-            pll=ECP5PLL(100_000_000, 10, 9, 8),
+            pll=ECP5PLL(100_000_000, 4, 3, 8),
             usb=FT2232H,
             interface=1,
             leds={"alive": ("rgb_led", 0, "g"), "busy": ("rgb_led", 1, "b"),
@@ -242,7 +242,7 @@ BOARDS = {
             name="icebreaker-large",
             title="iCEBreaker with a larger model",
             model=None,
-            seed=3,
+            seed=2,
         ),
     )
 }  # fmt: skip
