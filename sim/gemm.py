@@ -218,6 +218,7 @@ def multiply(chip: ChipConfig, report: Callable[[str], None] = lambda stage: Non
                 }
                 await _send(ctx, unit.writes, payload)
         for product in range(COUNT):
+            report(f"simulating product {product + 1} of {COUNT}")
             for group in range(unit.batches):
                 ctx.set(unit.weight_jobs.payload, {"address": product * words, "words": words})
                 job = {"region": Region.RESIDUAL, "blocks": SIZE // BLOCK,
@@ -238,7 +239,6 @@ def multiply(chip: ChipConfig, report: Callable[[str], None] = lambda stage: Non
             if len(pairs) == left:
                 return
 
-    report("simulating the array")
     simulator = Simulator(unit)
     simulator.add_clock(1e-6)
     simulator.add_testbench(load)

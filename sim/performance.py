@@ -23,7 +23,7 @@ from intaglio.sim.trace import as_perfetto, record
 
 __all__ = ["register"]
 
-Clock = Annotated[float, typer.Option(help="Clock in MHz, for tokens/s.", min=0.001)]
+Clock = Annotated[float, typer.Option(help="Clock in MHz, for tokens/s.", min=0.001, max=1e6)]
 Contexts = Annotated[
     str | None, typer.Option(help="Positions to be at, such as 16,64,120; three if left out.")
 ]

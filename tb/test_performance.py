@@ -158,6 +158,7 @@ def test_pictures(recorded, tmp_path):
         (("estimate", "--engines", "3"), "power of two"),
         (("estimate", "--engines", "4"), "4 attention engines are more"),
         (("gemm", "--outputs", "128"), "divide 64"),
+        (("estimate", "--mhz", "inf"), "less than or equal to 1000000"),
     ],
 )
 def test_mistakes(arguments, says, intaglio):
