@@ -140,7 +140,7 @@ class Board:
 
 
 PLACE_ECP5 = "--placer static --router router2"
-"""The placer that nextpnr takes by default needs twice the wire for these designs."""
+"""The default placer of nextpnr needed twice the wire for a chip of 25,000 lookup tables."""
 
 KEEP_COPIES = "setattr -mod -set keep_hierarchy 1 *.copy_*"
 """Keeps registers apart that hold the same, each near what it feeds: see `hw.pipeline.copy`."""
