@@ -78,7 +78,8 @@ class BlockAccumulate(wiring.Component):
             add.enable.eq(1),
             convert.integer.eq(Mux(turn, total, 0)),
             convert.exponent.eq(exponent),
-            add.a.eq(Mux(first, 0, ring)),
+            add.alone.eq(first),
+            add.a.eq(ring),
             add.b.eq(convert.o),
         ]
         return add.o
@@ -93,16 +94,23 @@ class BlockAccumulate(wiring.Component):
         held = Signal(self.i.p.shape())
         busy = Signal()
         tiles = Signal(range(TILES + 1))
+        next_tiles = Signal.like(tiles)
+        opening = Signal()
+        room = Signal(init=1)
         accept = Signal()
         tile_in = Signal()
         tile_out = Signal()
         m.d.comb += [
-            self.i.ready.eq((phase == turns - 1) & (~self.i.p.last | (tiles != TILES))),
+            self.i.ready.eq(opening & (~self.i.p.last | room)),
             accept.eq(self.i.valid & self.i.ready),
             tile_in.eq(accept & self.i.p.last),
         ]
-        m.d.sync += tiles.eq(tiles + tile_in - tile_out)
-        with m.If(phase == turns - 1):
+        # Where the array waits for this, it is in a hurry.
+        m.d.comb += next_tiles.eq(tiles + tile_in - tile_out)
+        m.d.sync += [
+            tiles.eq(next_tiles), room.eq(next_tiles != TILES), opening.eq(phase == turns - 2),
+        ]  # fmt: skip
+        with m.If(opening):
             m.d.sync += [
                 busy.eq(accept), held.first.eq(self.i.p.first), held.last.eq(self.i.p.last),
                 held.row_exponents.eq(self.i.p.row_exponents),

@@ -91,8 +91,10 @@ class Reciprocal(wiring.Component):
         fmt = self.fmt
         m.submodules.table = table = Lookup(reciprocal_table(fmt))
         m.d.comb += [table.enable.eq(self.enable), table.x.eq(self.a.fraction)]
-        exponent = delay(m, self.enable, self.a.exponent, Lookup.LATENCY, "exponent")
-        result = inverse(m, fmt, table.o, 2 * fmt.bias - exponent, ~exponent.any())
+        exponent = delay(m, self.enable, self.a.exponent, Lookup.LATENCY - 1, "exponent")
+        code = delay(m, self.enable, 2 * fmt.bias - exponent, 1, "code")
+        zero = delay(m, self.enable, ~exponent.any(), 1, "zero")
+        result = inverse(m, fmt, table.o, code, zero)
         with m.If(self.enable):
             m.d.sync += self.o.eq(result)
         return m
@@ -125,14 +127,13 @@ class ReciprocalRoot(wiring.Component):
         m.submodules.even, m.submodules.odd = even, odd
         for table in (even, odd):
             m.d.comb += [table.enable.eq(self.enable), table.x.eq(self.a.fraction)]
-        exponent = delay(m, self.enable, self.a.exponent, Lookup.LATENCY, "exponent")
+        exponent = delay(m, self.enable, self.a.exponent, Lookup.LATENCY - 1, "exponent")
         unbiased = Signal(signed(fmt.exponent_bits + 1))
-        root = Signal(max(len(even.o), len(odd.o)))
-        m.d.comb += [
-            unbiased.eq(exponent - fmt.bias),
-            root.eq(Mux(unbiased[0], odd.o, even.o)),
-        ]
-        result = inverse(m, fmt, root, fmt.bias - (unbiased >> 1), ~exponent.any())
+        m.d.comb += unbiased.eq(exponent - fmt.bias)
+        code = delay(m, self.enable, fmt.bias - (unbiased >> 1), 1, "code")
+        zero = delay(m, self.enable, ~exponent.any(), 1, "zero")
+        root = Mux(delay(m, self.enable, unbiased[0], 1, "is_odd"), odd.o, even.o)
+        result = inverse(m, fmt, root, code, zero)
         with m.If(self.enable):
             m.d.sync += self.o.eq(result)
         return m

@@ -101,21 +101,23 @@ def pack(m: Module, fmt: FloatFormat, enable: Value, sign: Value, exponent: Valu
     up = Signal(name="round_up")
     rounded = Signal(fmt.precision + 1, name="rounded")
     unchecked = Signal(signed(len(exponent)), name="unchecked_exponent")
-    code = Signal(signed(len(exponent) + 1), name="rounded_exponent")
     chosen = Signal(float_layout(fmt), name="chosen")
     result = Signal(float_layout(fmt), name="packed")
     lowest, tie = x[guard + 1], ~x[:guard].any() if guard else Const(1)
-    m.d.comb += [up.eq(x[guard] & (lowest | ~tie)), code.eq(unchecked + rounded[-1])]
+    m.d.comb += up.eq(x[guard] & (lowest | ~tie))
     not_zero = delay(m, enable, x[-1], 1, "not_zero")
     rounded_sign = delay(m, enable, sign, 1, "rounded_sign")
-    with m.If(~not_zero | (code < 1)):
+    # What the exponent is compared to leaves out the carry, which is added meanwhile.
+    carry = rounded[-1]
+    low, high = unchecked[: fmt.exponent_bits], unchecked[fmt.exponent_bits : -1]
+    with m.If(~not_zero | (unchecked < 0) | ~(low.any() | high.any() | carry)):
         m.d.comb += chosen.eq(0)
     with m.Else():
         m.d.comb += chosen.sign.eq(rounded_sign)
-        with m.If(code > fmt.top):
+        with m.If(high.any() | low.all() | ((low == fmt.top) & carry)):
             m.d.comb += [chosen.exponent.eq(fmt.top), chosen.fraction.eq(-1)]
         with m.Else():
-            m.d.comb += [chosen.exponent.eq(code), chosen.fraction.eq(rounded)]
+            m.d.comb += [chosen.exponent.eq(unchecked + carry), chosen.fraction.eq(rounded)]
     with m.If(enable):
         m.d.sync += [
             rounded.eq(x[guard + 1 :] + up), unchecked.eq(exponent), result.eq(chosen),
@@ -127,12 +129,14 @@ class FloatAdd(wiring.Component):
     """``o = a + b``; equals ``golden.small_float.add``.
 
     Latency is `LATENCY` = 8 enabled cycles: order by magnitude, subtract exponents, align, add,
-    normalise (2), round, pack. One result per enabled cycle.
+    normalise (2), round, pack. One result per enabled cycle. Where `alone` is set, `a` counts as
+    zero: chosen here, as a choice before the comparison of magnitudes would be late.
     """
 
     LATENCY = ADDER_LATENCY
 
     enable: Signal
+    alone: Signal
     a: data.View
     b: data.View
     o: data.View
@@ -142,6 +146,7 @@ class FloatAdd(wiring.Component):
         layout = float_layout(fmt)
         super().__init__({
             "enable": In(1),
+            "alone": In(1),
             "a": In(layout),
             "b": In(layout),
             "o": Out(layout),
@@ -155,7 +160,9 @@ class FloatAdd(wiring.Component):
         swap = Signal()
         large = Signal(layout)
         small = Signal(layout)
-        m.d.comb += swap.eq(self.b.as_value()[:-1] > self.a.as_value()[:-1])
+        larger = self.b.as_value()[:-1] > self.a.as_value()[:-1]
+        m.d.comb += swap.eq(self.alone | larger)
+        alone = delay(m, enable, self.alone, 1, "alone")
 
         distance = Signal(fmt.exponent_bits)
         augend = Signal(fmt.precision)
@@ -178,7 +185,7 @@ class FloatAdd(wiring.Component):
                 small.eq(Mux(swap, self.a.as_value(), self.b.as_value())),
                 distance.eq(large.exponent - small.exponent),
                 augend.eq(significand(large)),
-                addend.eq(significand(small)),
+                addend.eq(Mux(alone, 0, significand(small))),
                 total.eq(Mux(subtract, a - b, a + b)),
             ]
         return m

@@ -45,16 +45,25 @@ def codes(fmt: FloatFormat, values: np.ndarray) -> list[int]:
 
 @ON_BOTH
 @FORMATS
-@pytest.mark.parametrize(
-    ("unit", "golden"),
-    [(FloatAdd, small_float.add), (FloatMultiply, small_float.multiply)],
-    ids=["add", "multiply"],
-)
-def test_binary(unit, golden, fmt, simulator, tmp_path):
+def test_add(fmt, simulator, tmp_path):
+    """The sum, or `b` where it stands alone."""
     a, b = operands(fmt)
-    expected = golden(fmt, small_float.decode(fmt, a), small_float.decode(fmt, b))
+    alone = np.random.default_rng(5).integers(0, 4, len(a)) == 0
+    augend = np.where(alone, 0.0, small_float.decode(fmt, a))
+    expected = small_float.add(fmt, augend, small_float.decode(fmt, b))
+    stimulus = payloads(alone=alone.astype(int), a=a, b=b)
     check(
-        Streamed(unit(fmt)),
+        Streamed(FloatAdd(fmt)), {"i": stimulus}, {"o": codes(fmt, expected)}, simulator, tmp_path
+    )
+
+
+@ON_BOTH
+@FORMATS
+def test_multiply(fmt, simulator, tmp_path):
+    a, b = operands(fmt)
+    expected = small_float.multiply(fmt, small_float.decode(fmt, a), small_float.decode(fmt, b))
+    check(
+        Streamed(FloatMultiply(fmt)),
         {"i": payloads(a=a, b=b)},
         {"o": codes(fmt, expected)},
         simulator,
