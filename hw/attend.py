@@ -10,6 +10,7 @@ from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.config import Design
 from intaglio.hw.formats import BLOCK
 from intaglio.hw.layouts import Layouts, Region
+from intaglio.hw.multiply import times
 from intaglio.hw.quantiser import BlockExponent, Quantiser
 
 __all__ = ["Attend"]
@@ -96,7 +97,7 @@ class Attend(wiring.Component):
         m.d.comb += self.queries.ready.eq(1)
         m.d.sync += [
             write.addr.eq(
-                (self.queries.p.group * rows + self.queries.p.row) * lane_groups
+                times(times(self.queries.p.group, rows) + self.queries.p.row, lane_groups)
                 + self.queries.p.lane_group
             ),
             write.data.eq(self.queries.p.query),
@@ -116,14 +117,17 @@ class Attend(wiring.Component):
         base = Signal.like(jobs.p.base)
         m.d.sync += [
             page.eq(
-                (layouts.place_of(place.slot) * design.model.layers + job.layer) * lane_groups
+                times(
+                    times(layouts.place_of(place.slot), design.model.layers) + job.layer,
+                    lane_groups,
+                )
                 + lane_group
             ),
-            base.eq(page * design.context),
+            base.eq(times(page, design.context)),
         ]
         m.d.comb += [
             self.jobs.ready.eq(~active),
-            read.addr.eq((job.group * rows + row) * lane_groups + lane_group),
+            read.addr.eq(times(times(job.group, rows) + row, lane_groups) + lane_group),
             jobs.valid.eq(active & fetched & place.valid),
             jobs.p.query.eq(read.data),
             jobs.p.position.eq(place.position),

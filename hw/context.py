@@ -17,7 +17,7 @@ __all__ = ["ContextPass"]
 
 
 SHARED_BY = 4
-"""Sums that share a register for what they are to do."""
+"""Sums that share registers for their weight and for what they are to do."""
 
 
 class ContextPass(wiring.Component):
@@ -153,10 +153,10 @@ class ContextPass(wiring.Component):
                 fold = Signal(8, name=f"fold_{lane}_{b}")
                 m.d.sync += fold.eq(codes[kv_lane][b] - entry.codes[kv_lane][b])
                 folded = self._weigh(m, power, down + fold, f"folded_{lane}_{b}")
-                weights = multiples(m, 1, folded, f"folded_{lane}_{b}")
                 for d in range(b * s.block, (b + 1) * s.block):
                     name = f"{lane}_{d}"
                     if d % SHARED_BY == 0 or d == b * s.block:
+                        weights = multiples(m, 1, folded, f"folded_{name}")
                         flags = Cat(arriving.valid, arriving.shifts.totals[lane][b], last)
                         flags = copy(m, 1, flags, f"flags_{name}")
                     term = product(m, 1, weights, values[kv_lane][d], f"product_{name}")

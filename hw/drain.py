@@ -10,6 +10,7 @@ from intaglio.hw.formats import BLOCK
 from intaglio.hw.images import ETCHED
 from intaglio.hw.layouts import DrainMode, Layouts, index
 from intaglio.hw.lookup import Sigmoid
+from intaglio.hw.multiply import times
 from intaglio.hw.pipeline import SkidBuffer, delay
 from intaglio.hw.quantiser import pairs_layout
 from intaglio.hw.small_float import FloatAdd, FloatMultiply, float_layout, negate, one
@@ -178,7 +179,9 @@ class Drain(wiring.Component):
         end_of_head = pair == model.head_dim // 2 - 1
         end_of_word = head == design.q_lanes + 2 * design.kv_lanes - 1
 
-        embed = job.mode == DrainMode.EMBED
+        # Of the job and of the pair at hand, known a cycle before.
+        embed = Signal()
+        final = Signal()
         source = Mux(embed, self.embedding.p.as_value(), self.results.p.as_value())
         take = Signal()
         m.d.comb += [
@@ -210,14 +213,19 @@ class Drain(wiring.Component):
         ]
         with m.If(take):
             m.d.sync += [
-                number.eq(Mux(number == total, 0, number + 1)), pair.eq(pair + 1),
-                active.eq(number != total),
+                number.eq(Mux(final, 0, number + 1)), pair.eq(pair + 1), active.eq(~final),
+                final.eq(number + 1 == total),
             ]  # fmt: skip
             with m.If(end_of_head):
                 m.d.sync += [pair.eq(0), head.eq(Mux(end_of_word, 0, head + 1))]
-            with m.If(number == total):
+            with m.If(final):
                 m.d.sync += [pair.eq(0), head.eq(0)]
-        self._take_job(m, job, active, take & (number == total))
+        single = [self.jobs.p.mode == mode for mode in DrainMode if self._pairs(mode)[1] == 1]
+        with m.If(self.jobs.valid & self.jobs.ready):
+            m.d.sync += [
+                embed.eq(self.jobs.p.mode == DrainMode.EMBED), final.eq(Cat(*single).any()),
+            ]  # fmt: skip
+        self._take_job(m, job, active, take & final)
         return job, incoming, data.View(self.o.p.pairs.shape(), source)
 
     def _take_job(self, m: Module, job, active, ending) -> None:
@@ -272,7 +280,7 @@ class Drain(wiring.Component):
                 m.d.comb += start.eq(offsets[Linear.GATE_UP])
             with m.Case(DrainMode.EMBED, DrainMode.HEAD):
                 m.d.comb += none.eq(1)
-        address = job.layer * offset + start + incoming.index
+        address = times(job.layer, offset) + start + incoming.index
         m.d.comb += [
             port.addr.eq(delay(m, enable, address, PRODUCT - READ, "bias_address")),
             port.en.eq(enable),
@@ -292,7 +300,7 @@ class Drain(wiring.Component):
             port = rom.read_port()
             address = Signal(range(len(self.rope)), name=f"rope_address_{row}")
             m.d.comb += [
-                address.eq(job.positions[row] * half + incoming.pair),
+                address.eq(times(job.positions[row], half) + incoming.pair),
                 port.addr.eq(delay(m, enable, address, when, f"rope_address_{row}")),
                 port.en.eq(enable),
             ]
@@ -308,7 +316,7 @@ class Drain(wiring.Component):
             shape=pairs.size, depth=self.design.chip.groups * half, init=[]
         )
         port = self.residual.read_port()
-        m.d.comb += [port.addr.eq(beat.group * half + beat.index), port.en.eq(enable)]
+        m.d.comb += [port.addr.eq(times(beat.group, half) + beat.index), port.en.eq(enable)]
         return data.View(pairs, delay(m, enable, port.data, 1, "residual_word"))
 
     def _residual_write(self, m: Module, enable, leaving, outgoing) -> None:
@@ -316,7 +324,7 @@ class Drain(wiring.Component):
         port = self.residual.write_port()
         writes = (leaving.mode == DrainMode.EMBED) | (leaving.mode == DrainMode.RESIDUAL)
         m.d.comb += [
-            port.addr.eq(leaving.group * half + leaving.index),
+            port.addr.eq(times(leaving.group, half) + leaving.index),
             port.data.eq(outgoing),
             port.en.eq(enable & leaving.valid & writes),
         ]

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.config import Design
 from intaglio.hw.layouts import Layouts, index
+from intaglio.hw.multiply import times
 from intaglio.hw.pipeline import delay
 
 __all__ = ["HeadWords"]
@@ -170,11 +171,13 @@ class HeadWords(wiring.Component):
             page = Signal(range(max(design.cache_words // design.context, 2)), name=f"page_{r}")
             m.d.sync += [
                 page.eq(
-                    (self.layouts.place_of(place.slot) * design.model.layers + job.layer)
-                    * design.lane_groups
+                    times(
+                        times(self.layouts.place_of(place.slot), design.model.layers) + job.layer,
+                        design.lane_groups,
+                    )
                     + lane_group
                 ),
-                its_address.eq(page * design.context + place.position),
+                its_address.eq(times(page, design.context) + place.position),
             ]
         engine = self.layouts.engine_of(job.rows[row].slot)
         m.d.comb += [

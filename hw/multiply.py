@@ -1,18 +1,31 @@
 """Products made of adders, for multipliers that are too many or too small for DSP blocks."""
 
-from amaranth import Module, Mux, Value
+from amaranth import Const, Module, Mux, Value
 from amaranth.utils import ceil_log2
 
-from intaglio.hw.pipeline import delay, sum_tree
+from intaglio.hw.pipeline import copy, delay, sum_tree
 
-__all__ = ["multiples", "product", "product_latency"]
+__all__ = ["multiples", "product", "product_latency", "times"]
+
+
+def times(x: Value, constant: int) -> Value:
+    """``x * constant`` of an unsigned `x`, as a sum of shifted ones.
+
+    For addresses: synthesis makes a DSP block without registers of a product by a constant.
+    """
+    ones = [x << n for n in range(constant.bit_length()) if constant >> n & 1]
+    total = sum(ones[1:], ones[0]) if ones else Const(0)
+    return total[: len(x) + constant.bit_length()]
 
 
 def multiples(m: Module, enable: Value | int, a: Value, name: str) -> dict[int, Value]:
-    """`a` times -2 to 3, one enabled cycle later; products with the same `a` share them."""
-    once = delay(m, enable, a, 1, f"{name}_once")
-    thrice = delay(m, enable, a + (a << 1), 1, f"{name}_thrice")
-    minus = delay(m, enable, -a, 1, f"{name}_minus")
+    """`a` times -2 to 3, one enabled cycle later, in registers of their own.
+
+    Products with the same `a` share them, as long as they are near each other on an FPGA.
+    """
+    once = copy(m, enable, a, f"{name}_once")
+    thrice = copy(m, enable, a + (a << 1), f"{name}_thrice")
+    minus = copy(m, enable, -a, f"{name}_minus")
     return {-2: minus << 1, -1: minus, 1: once, 2: once << 1, 3: thrice}
 
 

@@ -1,9 +1,11 @@
 """RMSNorm's one scalar for each row, taken from the residual stream while it is written."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from intaglio.hw.dsp import LATENCY as DSP_LATENCY
+from intaglio.hw.dsp import dsp_product
 from intaglio.hw.formats import BLOCK, E8M0_BIAS, FloatFormat, mxint
 from intaglio.hw.lookup import ReciprocalRoot
 from intaglio.hw.pipeline import delay
@@ -12,7 +14,7 @@ from intaglio.hw.small_float import FloatAdd, FloatConvert, FloatMultiply, float
 
 __all__ = ["Norm"]
 
-SQUARES = TO_ELEMENT_UNITS + 2
+SQUARES = TO_ELEMENT_UNITS + DSP_LATENCY + 1
 """Cycles from a pair to the sum of its two squares."""
 
 ACCUMULATED = FloatConvert.LATENCY + FloatAdd.LATENCY
@@ -33,7 +35,7 @@ class Norm(wiring.Component):
 
     The squares of a block are summed as exact integers; the sums of the blocks are added, scaled
     and rooted by one adder and one multiplier for each row. Takes one pair per cycle and gives `o`
-    39 cycles after the last pair. Pauses only where a block ends less than `SPACING` = 14 cycles
+    40 cycles after the last pair. Pauses only where a block ends less than `SPACING` = 14 cycles
     after the one before, and where a vector ends while the one before is still being rooted.
 
     Parameters
@@ -79,7 +81,7 @@ class Norm(wiring.Component):
             ),
         })
 
-    def _sum_of_squares(self, m: Module, row: int, enable, count, first) -> Signal:
+    def _sum_of_squares(self, m: Module, platform, row: int, enable, count, first) -> Signal:
         """Integer sum over a block; a pair counts in stage `SQUARES`, if `count` is set there."""
         element = mxint(self.fmt.precision + 1)
         squares = []
@@ -89,7 +91,9 @@ class Norm(wiring.Component):
                 m, self.fmt, enable, x, exponent, element.fraction_bits, f"x_{row}_{k}",
                 most=element.fraction_bits,
             )[: self.fmt.precision]  # fmt: skip
-            squares.append(delay(m, enable, magnitude * magnitude, 1, f"square_{row}_{k}"))
+            root = Cat(magnitude, 0).as_signed()
+            square = dsp_product(m, platform, enable, root, root, f"square_{row}_{k}")
+            squares.append(square[: 2 * self.fmt.precision])
         both = delay(m, enable, squares[0] + squares[1], 1, f"both_{row}")
         total = Signal(2 * self.fmt.precision + BLOCK.bit_length(), name=f"sum_{row}")
         with m.If(enable & count):
@@ -127,7 +131,7 @@ class Norm(wiring.Component):
         with m.If(scaling):
             m.d.comb += [add.a.eq(multiply.o), add.b.eq(self.eps)]
         with m.Else():
-            m.d.comb += [add.a.eq(Mux(first, 0, running.as_value())), add.b.eq(convert.o)]
+            m.d.comb += [add.alone.eq(first), add.a.eq(running), add.b.eq(convert.o)]
         return root.o
 
     def elaborate(self, platform):
@@ -182,7 +186,7 @@ class Norm(wiring.Component):
         with m.If(enter & sums.end):
             m.d.sync += [rooting.eq(1), self.o.p.tag.eq(sums.tag)]
         for row in range(self.rows):
-            total = self._sum_of_squares(m, row, enable, squares.valid, block_start)
+            total = self._sum_of_squares(m, platform, row, enable, squares.valid, block_start)
             root = self._finish(m, row, total, sums.exponents[row], first, accumulated, ended)
             with m.If(done):
                 m.d.sync += self.o.p.inverse[row].eq(root)

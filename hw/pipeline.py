@@ -1,6 +1,6 @@
 """Pipelines that move when they are enabled, and their wrapping into streams."""
 
-from amaranth import Module, Mux, Signal, Value
+from amaranth import Module, Mux, Shape, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -35,9 +35,9 @@ class Register(wiring.Component):
     i: Signal
     o: Signal
 
-    def __init__(self, width: int, init: int):
+    def __init__(self, shape: Shape, init: int):
         self.init = init
-        super().__init__({"enable": In(1), "i": In(width), "o": Out(width)})
+        super().__init__({"enable": In(1), "i": In(shape), "o": Out(shape)})
 
     def elaborate(self, platform):
         m = Module()
@@ -55,7 +55,7 @@ def copy(m: Module, enable: Value | int, value, name: str, init: int = 0) -> Val
     registers that hold the same, but for those in modules ``copy_*``: `fpga.boards` says so.
     """
     value = Value.cast(value)
-    m.submodules[f"copy_{name}"] = register = Register(len(value), init)
+    m.submodules[f"copy_{name}"] = register = Register(value.shape(), init)
     m.d.comb += [register.enable.eq(enable), register.i.eq(value)]
     return register.o
 
