@@ -13,7 +13,7 @@ COLUMNS = 2
 """Outputs that share registers for what the array broadcasts."""
 
 FLAGS = data.StructLayout({"valid": 1, "start": 1, "end": 1})
-"""Whether there is a word, and whether it is the first or the last of its block."""
+"""Whether there is a word, whether it is the first of its block, and whether the last is there."""
 
 __all__ = ["MatmulArray", "exponents_per_word", "sums_layout"]
 
@@ -38,7 +38,7 @@ class MatmulArray(wiring.Component):
     """Exact sums of the products of each block; equals ``golden.matmul.matmul_array``.
 
     Each cycle one weight word (`outputs` x `depth` elements) meets `depth` activation elements of
-    each row. After ``32 / depth`` words a block is complete and its sums leave at `o`, 4 +
+    each row. After ``32 / depth`` words a block is complete and its sums leave at `o`, 5 +
     log2(depth) cycles after the last word, while the next block is being summed. Both inputs stall
     for each other.
 
@@ -110,20 +110,21 @@ class MatmulArray(wiring.Component):
         complete = Signal()
         completing = Signal()
         occupied = Signal()
-        before = delay(m, enable, incoming, LATENCY + ceil_log2(self.depth), "beat")
+        to_sums = 1 + LATENCY + ceil_log2(self.depth)  # the way to the columns, the products, sums
+        before = delay(m, enable, incoming, to_sums, "beat")
         summed = delay(m, enable, before, 1, "summed")
         # The pipeline stops if a complete block would find `o` occupied.
         m.d.comb += [
             next_enable.eq(~(completing & occupied)),
             enable.eq(copy(m, 1, next_enable, "enable", init=1)),
-            complete.eq(summed.flags.valid & summed.flags.end),
-            completing.eq(Mux(enable, before.flags.valid & before.flags.end, complete)),
+            complete.eq(summed.flags.end),
+            completing.eq(Mux(enable, before.flags.end, complete)),
             occupied.eq((enable & complete) | (self.o.valid & ~self.o.ready)),
             self.weights.ready.eq(enable & self.activations.valid),
             self.activations.ready.eq(enable & self.weights.valid),
             incoming.flags.valid.eq(self.weights.valid & self.activations.valid),
             incoming.flags.start.eq(word == 0),
-            incoming.flags.end.eq(word == words - 1),
+            incoming.flags.end.eq(incoming.flags.valid & (word == words - 1)),
             incoming.first.eq(self.activations.p.first),
             incoming.last.eq(self.activations.p.last),
             incoming.row_exponents.eq(self.activations.p.exponents),
@@ -149,13 +150,14 @@ class MatmulArray(wiring.Component):
                 self.o.p.row_exponents.eq(summed.row_exponents),
                 self.o.p.weight_exponents.eq(gathering),
             ]
+        x = delay(m, enable, self.activations.p.elements, 1, "x")
+        weights = delay(m, enable, self.weights.p.elements, 1, "weights")
         for first in range(0, self.outputs, COLUMNS):
-            self._columns(m, first, next_enable, enable, before)
+            self._columns(m, first, x, weights, next_enable, enable, before)
         return m
 
-    def _columns(self, m: Module, first: int, next_enable, enable, before) -> None:
+    def _columns(self, m: Module, first: int, x, weights, next_enable, enable, before) -> None:
         """The outputs from `first` on that share registers."""
-        weights, x = self.weights.p.elements, self.activations.p.elements
         width = min(COLUMNS, self.outputs - first)
         m.submodules[f"columns_{first // COLUMNS}"] = columns = Columns(
             x.shape(), weights.shape().elem_shape, width, self.sum_bits
@@ -216,10 +218,10 @@ class Columns(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        enable = copy(m, 1, self.next_enable, "enable", init=1)
         flags = data.View(FLAGS, copy(m, self.enable, self.before, "flags"))
         x = data.View(self.x.shape(), copy(m, self.enable, self.x, "x"))
         for output in range(len(self.w)):
+            enable = copy(m, 1, self.next_enable, f"enable_{output}", init=1)
             w = delay(m, enable, self.w[output], 1, f"w_{output}")
             for row in range(len(self.sums)):
                 held = self.sums[row][output]
@@ -233,6 +235,6 @@ class Columns(wiring.Component):
                 m.d.comb += total.eq(Mux(flags.start, 0, block_sum) + depth_sum)
                 with m.If(enable & flags.valid):
                     m.d.sync += block_sum.eq(total)
-                    with m.If(flags.end):
-                        m.d.sync += held.eq(total)
+                with m.If(enable & flags.end):
+                    m.d.sync += held.eq(total)
         return m

@@ -19,6 +19,7 @@ from intaglio.hw.host import HostLink
 from intaglio.hw.images import Images
 from intaglio.hw.layouts import DrainMode, Layouts, Region
 from intaglio.hw.norm import Norm
+from intaglio.hw.pipeline import SkidBuffer
 from intaglio.hw.ports import chip_ports
 from intaglio.hw.protocol import Tap
 from intaglio.hw.quantiser import BlockExponent, Quantiser
@@ -98,13 +99,17 @@ class Chip(wiring.Component):
         """Jobs wait here, so that the sequencer can go on."""
         width = Value.cast(given.payload).shape().width
         m.submodules[name] = jobs = SyncFIFOBuffered(width=width, depth=QUEUED)
+        m.submodules[f"{name}_end"] = end = SkidBuffer(width)
         m.d.comb += [
             jobs.w_data.eq(given.payload),
             jobs.w_en.eq(given.valid),
             given.ready.eq(jobs.w_rdy),
-            Value.cast(taken.payload).eq(jobs.r_data),
-            taken.valid.eq(jobs.r_rdy),
-            jobs.r_en.eq(taken.ready),
+            end.i.payload.eq(jobs.r_data),
+            end.i.valid.eq(jobs.r_rdy),
+            jobs.r_en.eq(end.i.ready),
+            Value.cast(taken.payload).eq(end.o.payload),
+            taken.valid.eq(end.o.valid),
+            end.o.ready.eq(taken.ready),
         ]
 
     def _observe(self, m: Module, sequencer: Sequencer, drain: Drain) -> None:

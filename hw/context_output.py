@@ -48,9 +48,13 @@ class ContextOutput(wiring.Component):
         next_busy = Signal()
         lane = Signal(range(max(s.q_lanes, 2)))
         pair = Signal(range(max(pairs, 2)))
-        ending = (lane == s.q_lanes - 1) & (pair == pairs - 1)
+        # Of the pair at hand, known a cycle before.
+        last_pair = Signal(init=pairs == 1)
+        end_of_block = Signal(init=s.block == 2)
+        next_pair = Mux(last_pair, 0, pair + 1)
+        ending = (lane == s.q_lanes - 1) & last_pair
         parts = range(0, s.q_lanes * s.head_dim, SHARED_BY)
-        m.submodules.end = self.end = end = SkidBuffer(self.o.p.shape(), enables=6 + len(parts))
+        m.submodules.end = self.end = end = SkidBuffer(self.o.p.shape(), enables=7 + len(parts))
         connect(m, end.o, flipped(self.o))
         self.enables = iter(end.enables)
         enable = end.i.ready
@@ -69,14 +73,20 @@ class ContextOutput(wiring.Component):
         tag = Signal(s.result["tag"].shape)
         totals = self._totals(m, parts, next_busy)
         with m.If(enable & busy):
-            m.d.sync += pair.eq(pair + 1)
-            with m.If((pair & (s.block // 2 - 1)) == s.block // 2 - 1):
+            m.d.sync += [
+                pair.eq(next_pair),
+                last_pair.eq(next_pair == pairs - 1),
+                end_of_block.eq((next_pair & (s.block // 2 - 1)) == s.block // 2 - 1),
+            ]
+            with m.If(last_pair):
+                m.d.sync += lane.eq(Mux(ending, 0, lane + 1))
+        taken = copy(m, 1, self.i.valid, "load_divisors")
+        with m.If(copy(m, 1, next_busy, "busy_divisors") & next(self.enables)):
+            with m.If(end_of_block):
                 m.d.sync += codes.eq(codes >> 8)
-            with m.If(pair == pairs - 1):
-                m.d.sync += [
-                    pair.eq(0), lane.eq(Mux(ending, 0, lane + 1)), norms.eq(norms >> s.norm_bits),
-                ]  # fmt: skip
-        with m.If(load):
+            with m.If(last_pair):
+                m.d.sync += norms.eq(norms >> s.norm_bits)
+        with m.If(taken):
             shared = [self.i.p.codes[s.kv_lane(q)] for q in range(s.q_lanes)]
             m.d.sync += [
                 tag.eq(self.i.p.tag), norms.eq(self.i.p.norms.as_value()), codes.eq(Cat(*shared)),

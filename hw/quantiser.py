@@ -83,6 +83,8 @@ class BlockExponent(wiring.Component):
             rebias = E8M0_BIAS - self.fmt.bias
             codes.append(Mux(exponent.any(), exponent + rebias, 0)[:8])
 
+        m.submodules.end = end = SkidBuffer(self.o.p.shape())
+        connect(m, end.o, flipped(self.o))
         held = Signal(self.pair_layout)
         m.d.comb += [
             # One exponent may be on its way.
@@ -92,13 +94,13 @@ class BlockExponent(wiring.Component):
             exponents.w_data.eq(Cat(*codes)),
             exponents.w_en.eq(accepted & last),
             held.eq(pairs.r_data),
-            self.o.valid.eq(pairs.r_rdy & exponents.r_rdy),
-            self.o.p.pairs.eq(held.pairs),
-            self.o.p.last.eq(held.last),
-            self.o.p.tag.eq(held.tag),
-            self.o.p.exponents.eq(exponents.r_data),
-            pairs.r_en.eq(self.o.valid & self.o.ready),
-            exponents.r_en.eq(self.o.valid & self.o.ready & held.last),
+            end.i.valid.eq(pairs.r_rdy & exponents.r_rdy),
+            end.i.p.pairs.eq(held.pairs),
+            end.i.p.last.eq(held.last),
+            end.i.p.tag.eq(held.tag),
+            end.i.p.exponents.eq(exponents.r_data),
+            pairs.r_en.eq(end.i.valid & end.i.ready),
+            exponents.r_en.eq(end.i.valid & end.i.ready & held.last),
         ]
         return m
 

@@ -174,9 +174,10 @@ class ScorePass(wiring.Component):
             width=described.size, depth=self.latency + 2
         )
         job = data.View(described, jobs.r_data)
+        accepted = self.jobs.valid & self.jobs.ready
         m.d.comb += [
-            jobs.w_data.eq(Cat(self.jobs.p.base, self.jobs.p.tag)),
-            jobs.w_en.eq(self.jobs.valid & self.jobs.ready),
+            jobs.w_data.eq(delay(m, 1, Cat(self.jobs.p.base, self.jobs.p.tag), 1, "description")),
+            jobs.w_en.eq(delay(m, 1, accepted, 1, "accepted")),
             jobs.r_en.eq(scored.valid & scored.last & enable),
         ]
         maxima = Signal(data.ArrayLayout(signed(SCORE_BITS), s.q_lanes))

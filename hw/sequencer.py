@@ -163,25 +163,25 @@ class Sequencer(wiring.Component):
         operation = Signal(Operation)
         layer = Signal(self.layouts.layer)
         address = Signal(self.layouts.weight_address)
-        words = Signal.like(self.weight_jobs.p.words)  # of what is being chosen
         jobs = [self.embed_jobs, self.weight_jobs, self.feed_jobs, self.drain_jobs, self.head_jobs]
         pending = Signal(len(jobs))
         accepted = Cat(*(job.valid & job.ready for job in jobs))
-        m.d.sync += pending.eq(pending & ~accepted)
+        counting = Signal()
+        m.d.sync += [pending.eq(pending & ~accepted), counting.eq(0)]
         m.d.comb += [job.valid.eq(pending[n]) for n, job in enumerate(jobs)]
         with m.If(~pending.any() & Cat(*ready).any()):
             chosen = self._of_group(picked, self.operation)
-            pointer = self._of_group(picked, self.pointer)
             m.d.sync += [
+                counting.eq(1),
                 last.eq(picked),
                 group.eq(picked),
                 operation.eq(chosen),
                 layer.eq(self._of_group(picked, self.layer)),
-                address.eq(pointer),
+                address.eq(self._of_group(picked, self.pointer)),
             ]
             for g, issued in enumerate(self.issued):
                 with m.If(picked == g):
-                    m.d.sync += [issued.eq(1), self.pointer[g].eq(pointer + words)]
+                    m.d.sync += issued.eq(1)
             with m.Switch(chosen):
                 with m.Case(Operation.EMBED):
                     m.d.sync += pending.eq(0b01001)
@@ -189,10 +189,10 @@ class Sequencer(wiring.Component):
                     m.d.sync += pending.eq(0b11110)
                 with m.Default():
                     m.d.sync += pending.eq(0b01110)
-            with m.Switch(chosen):
-                for named, (linear, _, _) in LINEARS.items():
-                    with m.Case(named):
-                        m.d.comb += words.eq(self.design.linear(linear).words)
+        # A group is chosen again much later than its pointer moves on.
+        for g, pointer in enumerate(self.pointer):
+            with m.If(counting & (group == g)):
+                m.d.sync += pointer.eq(address + self.weight_jobs.p.words)
         m.d.comb += self.weight_jobs.p.address.eq(address)
         self._describe(m, group, operation, layer)
 

@@ -22,8 +22,8 @@ class Term(int):
 
 
 BEGIN = Term(4, "From an operation that is due to its first word: the sequencer, the memories.")
-BANKED = Term(1, "More where the weights are in several banks, of which one is chosen.")
-SUM = Term(4, "From a block's last word to its sums, and a cycle for each level of the adder tree.")
+BANKED = Term(1, "More where weights or embedding are in several banks, of which one is chosen.")
+SUM = Term(5, "From a block's last word to its sums, and a cycle for each level of the adder tree.")
 ADD = Term(
     3 + FloatConvert.LATENCY + FloatAdd.LATENCY,
     "From the turn of a block's sums to its first pair at the drain: hold, convert, add, queue.",
@@ -36,11 +36,11 @@ QUANTISE = Term(
     8, "From the last pair of a block to its first elements: the exponent, the rounding."
 )
 NORM = Term(
-    41, "From the last pair of a residual, quantised, to the first that is scaled by its rms."
+    42, "From the last pair of a residual, quantised, to the first that is scaled by its rms."
 )
 STORE = Term(1, "From a slice to the store, which announces the vector to the sequencer.")
 GATHER = Term(3, "From the last elements to their word in the cache, and a cycle for each row.")
-EMBED = Term(12, "From a step to the first pair of its embedding, of one row.")
+EMBED = Term(13, "From a step to the first pair of its embedding, of one row.")
 ATTEND = Term(7, "From a group that is due for attention to its first key: choice, query, cache.")
 SCORE = Term(12, "From the last key of a window to its record: products, sums, scores.")
 PREPARE = Term(3, "From a record to its window's turn, while scores stand still: the distances.")
