@@ -6,6 +6,7 @@ from amaranth.lib.crc.catalog import CRC16_IBM_3740
 from amaranth.lib.wiring import In, Out
 
 from intaglio.hw.layouts import Layouts
+from intaglio.hw.pipeline import copy
 from intaglio.hw.protocol import Counter, Kind, Tap
 
 __all__ = [
@@ -67,7 +68,7 @@ def message_layout(sizes: dict[Kind, int]) -> data.StructLayout:
 class Deframer(wiring.Component):
     """Verified payloads out of bytes; equals ``golden.frames.Reader``.
 
-    A frame is passed on two cycles after its closing zero, if nothing is wrong with it: COBS,
+    A frame is passed on three cycles after its closing zero, if nothing is wrong with it: COBS,
     length, kind, and CRC. Whatever else stands between two zeros is dropped and counted, so it
     finds the next frame from any state. A frame that begins while the one before has not been
     taken is dropped as well.
@@ -109,37 +110,46 @@ class Deframer(wiring.Component):
         count = Signal(range(most + 2))  # bytes of the frame; stops beyond the longest
         left = Signal(8)  # bytes until the next one is a code of COBS
         inside = Signal()
-        missed = Signal()
         byte = self.i.payload
-        waiting = self.o.valid & ~self.o.ready
         end = self.i.valid & (byte == 0)
         is_code = left == 0
-        # A code but the first stands for a zero.
-        decoded = self.i.valid & (byte != 0) & (~is_code | inside)
-        value = Mux(is_code, 0, byte)
-        m.d.comb += [
-            self.i.ready.eq(1),
-            crc.data.eq(value),
-            crc.valid.eq(decoded),
-            crc.start.eq(end),
-        ]
+        m.d.comb += self.i.ready.eq(1)
         with m.If(end):
-            m.d.sync += [count.eq(0), left.eq(0), inside.eq(0), missed.eq(0)]
+            m.d.sync += [left.eq(0), inside.eq(0)]
         with m.Elif(self.i.valid):
-            m.d.sync += [
-                inside.eq(1), left.eq(Mux(is_code, byte, left) - 1), missed.eq(missed | waiting)
-            ]  # fmt: skip
+            m.d.sync += [inside.eq(1), left.eq(Mux(is_code, byte, left) - 1)]
+
+        # What a byte means is known a cycle later; it then goes to the frame.
+        came, decoded = Signal(), Signal()  # a byte of a frame, and one that is not a mere code
+        value = Signal(8)
+        ended, closing, complete = Signal(), Signal(), Signal()
+        m.d.sync += [
+            came.eq(self.i.valid & (byte != 0)),
+            # A code but the first stands for a zero.
+            decoded.eq(self.i.valid & (byte != 0) & (~is_code | inside)),
+            value.eq(Mux(is_code, 0, byte)),
+            ended.eq(end),
+            closing.eq(end & inside),
+            complete.eq(is_code),
+        ]
+        missed = Signal()
+        waiting = self.o.valid & ~self.o.ready
+        m.d.comb += [crc.data.eq(value), crc.valid.eq(decoded), crc.start.eq(ended)]
+        with m.If(ended):
+            m.d.sync += [count.eq(0), missed.eq(0)]
+        with m.If(came & waiting):
+            m.d.sync += missed.eq(1)
         with m.If(decoded & ~waiting):
             m.d.sync += frame.eq(Cat(frame.as_value()[8:], value))
             with m.If(count != most + 1):
                 m.d.sync += count.eq(count + 1)
 
-        # What is wrong with the frame, a cycle later: it is found among many bits.
+        # What is wrong with the frame, another cycle later: it is found among many bits.
         is_kind = {kind: Signal(name=f"is_{kind.name.lower()}") for kind in self.sizes}
         closed, sound = Signal(), Signal()
         m.d.sync += [
-            closed.eq(end & inside),
-            sound.eq(is_code & ~missed & crc.match_detected),  # pyright: ignore[reportArgumentType]
+            closed.eq(closing),
+            sound.eq(complete & ~missed & crc.match_detected),  # pyright: ignore[reportArgumentType]
         ]
         for kind, size in self.sizes.items():
             m.d.sync += is_kind[kind].eq(
@@ -211,6 +221,7 @@ class Enframer(wiring.Component):
                     m.d.comb += size.eq(its_size)
 
         number = Signal(range(most))  # of the byte that is read next, before COBS
+        next_number = Signal.like(number)
         eight = Signal(64)  # the bytes around it: not chosen among all of them in one cycle
         byte = Signal(8)
         place = Signal(range(most + 2), init=1)  # in the memory
@@ -220,8 +231,14 @@ class Enframer(wiring.Component):
         summed = Signal()  # whether the byte counts for the check
         final = Signal()
         check = Signal(16)
-        m.d.sync += eight.eq(plain.word_select(number[3:], 64))
+        # Each of them is chosen by its own copy of the few bits that tell which.
+        for first in range(0, 64, 8):
+            which = copy(m, 1, next_number[3:], f"which_{first // 8}")
+            byte_of_eight = plain.word_select(which, 64)[first : first + 8]
+            m.d.sync += eight[first : first + 8].eq(byte_of_eight)
+        m.d.sync += number.eq(next_number)
         m.d.comb += [
+            next_number.eq(number),
             check.eq(crc.crc),  # pyright: ignore[reportArgumentType] (no stubs of lib.crc)
             crc.data.eq(byte),
             write.addr.eq(place),
@@ -233,12 +250,11 @@ class Enframer(wiring.Component):
             with m.State("wait"), m.If(self.i.valid):
                 m.next = "read"
             with m.State("read"):
-                m.d.comb += self.reading.eq(1)
+                m.d.comb += [self.reading.eq(1), next_number.eq(number + 1)]
                 m.d.sync += [
                     byte.eq(eight.word_select(number[:3], 8)),
                     summed.eq(~first_check & ~second_check),
                     final.eq(second_check),
-                    number.eq(number + 1),
                 ]
                 with m.If(first_check):
                     m.d.sync += byte.eq(check[8:])
@@ -263,9 +279,9 @@ class Enframer(wiring.Component):
             with m.State("close"):
                 m.d.comb += [
                     self.reading.eq(1), write.en.eq(1), write.data.eq(0), crc.start.eq(1),
-                    self.i.ready.eq(1),
+                    self.i.ready.eq(1), next_number.eq(0),
                 ]  # fmt: skip
-                m.d.sync += [number.eq(0), place.eq(0), code.eq(0)]
+                m.d.sync += [place.eq(0), code.eq(0)]
                 m.next = "fetch"
             with m.State("fetch"):
                 m.next = "send"

@@ -91,6 +91,8 @@ class Play:
         self.terms = {linear: linear_terms(design, linear) for linear in Linear}
         self.through = DRAIN + (FloatAdd.LATENCY if design.model.has_bias else 0)
         self.begin = BEGIN + (BANKED if design.weight_words > BANK else 0)
+        table = design.model.vocab * design.model.dim // 2
+        self.embed = EMBED + (BANKED if table > BANK else 0)
         self.picked = 0  # when the sequencer may choose again
         self.array = 0  # when the array can take the next operation's words
         self.drain = 0  # when the drain can take the next operation's pairs
@@ -185,9 +187,9 @@ class Play:
         rows, pairs = self.design.chip.rows, self.design.model.dim // 2
         self.picked = moment + 2
         if rows > 1:
-            step.operation, step.due = "EMBEDDED", moment + EMBED + rows * pairs
+            step.operation, step.due = "EMBEDDED", moment + self.embed + rows * pairs
         else:
-            begin = max(moment + EMBED, self.drain)
+            begin = max(moment + self.embed, self.drain)
             self.drain = begin + pairs
             self._go_on(step, self._stored(step, begin, 1, pairs))
 

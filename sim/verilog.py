@@ -27,9 +27,10 @@ __all__ = [
 ]
 
 IMAGES = ("weights", "embedding", "embedding_exponents", "rope", "bias", "memory")
-"""What is etched, by the fields of `Images`; weights are in memories ``weights_<bank>_<slice>``."""
+"""What is etched, by the fields of `Images`; the memories are ``weights_<bank>_<slice>`` and
+``embedding_<bank>``, the others have these names."""
 
-MEMORY = "weights_[0-9]+_[0-9]+|embedding|embedding_exponents|rope|bias|memory"
+MEMORY = "weights_[0-9]+_[0-9]+|embedding_[0-9]+|embedding_exponents|rope|bias|memory"
 """Names of the memories whose contents are read from files of these names, with ``.hex``."""
 
 FILE = rf"chip\.v|({MEMORY})\.hex"
@@ -91,12 +92,16 @@ def memory_images(design: Design, contents: Images) -> dict[str, str]:
     """Text of each ``.hex`` file: a word per line, as wide as its memory."""
     files = {}
     for name, width in image_widths(design).items():
-        if name != "weights":
-            files |= _hex(name, getattr(contents, name), 0, width)
-            continue
-        for bank, words in enumerate(banks(contents.weights)):
-            for n, (start, bits) in enumerate(slices(width)):
-                files |= _hex(f"weights_{bank}_{n}", words, start, bits)
+        image = getattr(contents, name)
+        if name == "weights":
+            for bank, words in enumerate(banks(image)):
+                for n, (start, bits) in enumerate(slices(width)):
+                    files |= _hex(f"{name}_{bank}_{n}", words, start, bits)
+        elif name == "embedding":
+            for bank, words in enumerate(banks(image)):
+                files |= _hex(f"{name}_{bank}", words, 0, width)
+        else:
+            files |= _hex(name, image, 0, width)
     return files
 
 

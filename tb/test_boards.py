@@ -11,7 +11,7 @@ from intaglio.tb.roms import ROMs
 
 EACH = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
 CLOCKS = {
-    "ulx3s-85f": 75e6, "ulx3s-25f": 60e6, "ecpix5-85f": 75e6, "icepi-zero": 60e6,
+    "ulx3s-85f": 90e6, "ulx3s-25f": 60e6, "ecpix5-85f": 90e6, "icepi-zero": 60e6,
     "icebreaker": 21e6, "icebreaker-large": 21e6,
 }  # fmt: skip
 

@@ -119,7 +119,7 @@ def test_verilog_is_the_same_each_time(intaglio, tmp_path):
         assert "multipliers" in err
         written.append({path.name: path.read_text() for path in folder.iterdir()})
     assert written[0] == written[1]
-    assert {"chip.v", "weights_0_0.hex", "embedding.hex", "rope.hex", "report.json"} <= set(
+    assert {"chip.v", "weights_0_0.hex", "embedding_0.hex", "rope.hex", "report.json"} <= set(
         written[0]
     )
     assert [path.name for path in tmp_path.iterdir()] == ["chip"]

@@ -6,6 +6,7 @@ import pytest
 from intaglio.golden import small_float
 from intaglio.golden.chip import GoldenChip
 from intaglio.golden.images import images
+from intaglio.hw import images as memories
 from intaglio.hw.config import ChipConfig
 from intaglio.hw.embed import Embed
 from intaglio.hw.formats import FloatFormat, element_format
@@ -16,12 +17,13 @@ from intaglio.tb.models import random_etched
 
 @ON_BOTH
 @pytest.mark.parametrize(
-    ("rows", "weights", "fmt", "dim"),
-    [(3, "int8", FloatFormat(), 34), (1, "e2m1", FloatFormat(), 32),
-     (1, "int16", FloatFormat(8, 10), 40)],
+    ("rows", "weights", "fmt", "dim", "bank"),
+    [(3, "int8", FloatFormat(), 34, 128), (1, "e2m1", FloatFormat(), 32, 2048),
+     (1, "int16", FloatFormat(8, 10), 40, 256)],
     ids=str,
 )  # fmt: skip
-def test_embed(rows, weights, fmt, dim, simulator, tmp_path):
+def test_embed(rows, weights, fmt, dim, bank, simulator, tmp_path, monkeypatch):
+    monkeypatch.setattr(memories, "BANK", bank)
     chip = ChipConfig(rows=rows, weights=element_format(weights), small_float=fmt)
     etched = random_etched(chip, dim=dim)
     contents = images(etched)

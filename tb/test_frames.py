@@ -187,7 +187,7 @@ def test_a_frame_that_is_not_taken_lasts():
             ctx.set(unit.o.ready, int(n >= len(first) + 6))
             await ctx.tick()
         ctx.set(unit.i.valid, 0)
-        await ctx.tick().repeat(2)
+        await ctx.tick().repeat(3)
         assert (ctx.get(unit.good), ctx.get(unit.dropped)) == (2, 1)
 
     async def watch(ctx):
@@ -203,6 +203,50 @@ def test_a_frame_that_is_not_taken_lasts():
     simulator.add_testbench(watch, background=True)
     simulator.run()
     assert taken == [b"first", b"third"]
+
+
+def test_frames_are_taken_whole_or_not_at_all():
+    """Bytes with gaps, frames taken whenever: none is another's end, and all are counted.
+
+    The second of every two is bad, but would be a query without its first byte.
+    """
+    unit, rng = Deframer(SIZES), np.random.default_rng(1)
+    payloads = [bytes([n, *b"\1\1\0\2"]) for n in range(200)]
+    bad = enclose(bytes([9, 0, Kind.QUERY]))
+    line = b"".join(encode(Kind.COMMAND, payload) + bad for payload in payloads)
+    taken = []
+
+    async def drive(ctx):
+        for byte in line:
+            ctx.set(unit.i.valid, 0)
+            for _ in range(rng.integers(3)):
+                await ctx.tick()
+            ctx.set(unit.i.valid, 1)
+            ctx.set(unit.i.payload, byte)
+            await ctx.tick()
+        ctx.set(unit.i.valid, 0)
+        await ctx.tick().repeat(3)
+        assert ctx.get(unit.good) + ctx.get(unit.dropped) == 2 * len(payloads)
+
+    async def take(ctx):
+        while True:
+            ctx.set(unit.o.ready, 0)
+            for _ in range(rng.integers(rng.choice([3, 40]))):
+                await ctx.tick()
+            ctx.set(unit.o.ready, 1)
+            _, _, valid, beat = await ctx.tick().sample(unit.o.valid, unit.o.p)
+            if valid:
+                taken.append((beat.kind, beat.payload.to_bytes(5, "little")))
+
+    simulator = Simulator(unit)
+    simulator.add_clock(1e-8)
+    simulator.add_testbench(drive)
+    simulator.add_testbench(take, background=True)
+    simulator.run()
+    assert 50 < len(taken) < 200
+    assert all(kind == Kind.COMMAND for kind, _ in taken)
+    numbers = [payloads.index(payload) for _, payload in taken]
+    assert numbers == sorted(set(numbers))
 
 
 @ON_BOTH

@@ -48,7 +48,7 @@ def test_icarus_has_no_complaint(source):
 
 def test_yosys_has_no_complaint(source):
     images = re.findall(r'\$readmemh\("(\w+\.hex)"', source.read_text())
-    assert "embedding.hex" in images
+    assert "embedding_0.hex" in images
     for image in images:
         (source.parent / image).write_text("0\n")
     done = subprocess.run(
