@@ -153,15 +153,25 @@ class ContextPass(wiring.Component):
                 fold = Signal(8, name=f"fold_{lane}_{b}")
                 m.d.sync += fold.eq(codes[kv_lane][b] - entry.codes[kv_lane][b])
                 folded = self._weigh(m, power, down + fold, f"folded_{lane}_{b}")
-                for d in range(b * s.block, (b + 1) * s.block):
-                    name = f"{lane}_{d}"
-                    if d % SHARED_BY == 0 or d == b * s.block:
-                        weights = multiples(m, 1, folded, f"folded_{name}")
-                        flags = Cat(arriving.valid, arriving.shifts.totals[lane][b], last)
-                        flags = copy(m, 1, flags, f"flags_{name}")
-                    term = product(m, 1, weights, values[kv_lane][d], f"product_{name}")
-                    total = self._sum(m, signed(s.total_bits), term, flags, f"total_{name}")
-                    m.d.comb += self.o.p.totals[lane][d].eq(total)
+                flags = Cat(arriving.valid, arriving.shifts.totals[lane][b], last)
+                end = (b + 1) * s.block
+                for first in range(b * s.block, end, SHARED_BY):
+                    few = range(first, min(first + SHARED_BY, end))
+                    sums = self._totals(m, lane, few, folded, flags, values[kv_lane])
+                    for d, total in zip(few, sums, strict=True):
+                        m.d.comb += self.o.p.totals[lane][d].eq(total)
+
+    def _totals(self, m: Module, lane: int, few: range, weight, flags, values) -> list[Value]:
+        """Sums of a few elements of a head, with their own registers for what they share."""
+        name = f"{lane}_{few.start}"
+        weights = multiples(m, 1, weight, f"folded_{name}")
+        flags = copy(m, 1, flags, f"flags_{name}")
+        shape = signed(self.shape.total_bits)
+        terms = [product(m, 1, weights, values[d], f"product_{lane}_{d}") for d in few]
+        return [
+            self._sum(m, shape, term, flags, f"total_{lane}_{d}")
+            for d, term in zip(few, terms, strict=True)
+        ]
 
     def _exp2(self, m: Module, lane: int, score, maximum) -> tuple[Value, Value]:
         """Fraction's power of two from the table; and, before it, the shift that completes it."""

@@ -113,7 +113,6 @@ class Deframer(wiring.Component):
         byte = self.i.payload
         end = self.i.valid & (byte == 0)
         is_code = left == 0
-        m.d.comb += self.i.ready.eq(1)
         with m.If(end):
             m.d.sync += [left.eq(0), inside.eq(0)]
         with m.Elif(self.i.valid):
@@ -134,7 +133,12 @@ class Deframer(wiring.Component):
         ]
         missed = Signal()
         waiting = self.o.valid & ~self.o.ready
-        m.d.comb += [crc.data.eq(value), crc.valid.eq(decoded), crc.start.eq(ended)]
+        m.d.comb += [
+            self.i.ready.eq(1),
+            crc.data.eq(value),
+            crc.valid.eq(decoded),
+            crc.start.eq(ended),
+        ]
         with m.If(ended):
             m.d.sync += [count.eq(0), missed.eq(0)]
         with m.If(came & waiting):
