@@ -117,7 +117,7 @@ class Embed(wiring.Component):
             m.submodules[f"embedding_{bank}"] = rom
             port = rom.read_port()
             m.d.comb += [
-                port.addr.eq(copy(m, enable, address, f"address_{bank}")),
+                port.addr.eq(copy(m, enable, address[: len(port.addr)], f"address_{bank}")),
                 port.en.eq(enable),
             ]
             words.append(port.data)
