@@ -11,6 +11,8 @@ from intaglio.hw.pipeline import copy, delay, sum_tree
 
 COLUMNS = 2
 """Outputs that share registers for what the array broadcasts."""
+NEAR = 8
+"""Outputs that share those before."""
 
 FLAGS = data.StructLayout({"valid": 1, "start": 1, "end": 1})
 """Whether there is a word, whether it is the first of its block, and whether the last is there."""
@@ -150,10 +152,14 @@ class MatmulArray(wiring.Component):
                 self.o.p.row_exponents.eq(summed.row_exponents),
                 self.o.p.weight_exponents.eq(gathering),
             ]
-        x = delay(m, enable, self.activations.p.elements, 1, "x")
         weights = delay(m, enable, self.weights.p.elements, 1, "weights")
+        x = self.activations.p.elements
+        near = [
+            data.View(x.shape(), copy(m, enable, x, f"x_{first}"))
+            for first in range(0, self.outputs, NEAR)
+        ]
         for first in range(0, self.outputs, COLUMNS):
-            self._columns(m, first, x, weights, next_enable, enable, before)
+            self._columns(m, first, near[first // NEAR], weights, next_enable, enable, before)
         return m
 
     def _columns(self, m: Module, first: int, x, weights, next_enable, enable, before) -> None:

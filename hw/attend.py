@@ -108,6 +108,7 @@ class Attend(wiring.Component):
         active = Signal()
         named = Signal()
         fetched = Signal()  # the query, and meanwhile the address of its keys
+        taken = Signal()  # by the engine, in the cycle before
         row = Signal.like(self.queries.p.row)
         lane_group = Signal.like(self.queries.p.lane_group)
         place = job.rows[row]
@@ -142,13 +143,14 @@ class Attend(wiring.Component):
                 lane_group.eq(0),
             ]  # fmt: skip
         with m.Elif(active):
-            m.d.sync += [named.eq(1), fetched.eq(named)]
-            with m.If(~place.valid | (jobs.valid & jobs.ready & last_word)):
+            accepted = jobs.valid & jobs.ready
+            m.d.sync += [named.eq(1), fetched.eq(named & ~accepted), taken.eq(accepted)]
+            with m.If(~place.valid | (taken & last_word)):
                 m.d.sync += [
                     named.eq(0), fetched.eq(0), lane_group.eq(0), row.eq(row + 1),
                     active.eq(row != rows - 1),
                 ]  # fmt: skip
-            with m.Elif(jobs.valid & jobs.ready):
+            with m.Elif(taken):
                 m.d.sync += [named.eq(0), fetched.eq(0), lane_group.eq(lane_group + 1)]
 
     def _quantise(self, m: Module, contexts) -> None:

@@ -7,7 +7,7 @@ from amaranth.utils import ceil_log2
 
 from intaglio.hw.attention_shape import AttentionShape
 from intaglio.hw.lookup import Lookup
-from intaglio.hw.multiply import multiples, product, product_latency
+from intaglio.hw.multiply import copies, multiples, product, product_latency
 from intaglio.hw.pipeline import copy, delay
 from intaglio.hw.rescale import MAXIMUM_BITS, Rescale
 from intaglio.hw.run_ahead import RunAhead
@@ -69,6 +69,7 @@ class ContextPass(wiring.Component):
         window = Signal(s.window_record)
         active = Signal()
         index = Signal(ceil_log2(s.window))
+        following = Signal.like(index)  # index + 1
         awaited = Signal()  # a result is on its way to `o`
         ended = Signal()
         room = Signal()
@@ -76,8 +77,7 @@ class ContextPass(wiring.Component):
         accept = self.i.valid & self.i.ready
         take = self.values.valid & self.values.ready
         m.submodules.rescale = rescale = Rescale(s)
-        end_of_window = index == window.last_index
-        ending = window.last & end_of_window
+        end_of_window, ending = Signal(), Signal()  # whether `index` is the last: of the job, too
         m.submodules.run_ahead = run_ahead = RunAhead(s.address_bits, len(window.last_index))
         connect(m, run_ahead.reads, flipped(self.value_reads))
         m.d.comb += [
@@ -96,18 +96,26 @@ class ContextPass(wiring.Component):
             self.values.ready.eq(active & ~rescale.shifting & (~ending | room)),
             # The entry that will be needed in the next cycle.
             self.read.bank.eq(Mux(active, window.bank, self.i.p.bank)),
-            self.read.index.eq(Mux(active, index + take, 0)),
+            self.read.index.eq(Mux(active, Mux(take, following, index), 0)),
         ]
         m.d.sync += [
             ended.eq(take & ending),
             room.eq(self.o.ready & ~awaited & ~(take & ending)),
         ]
         with m.If(accept):
-            m.d.sync += [window.eq(self.i.p), active.eq(1), index.eq(0)]
+            single = self.i.p.last_index == 0
+            m.d.sync += [
+                window.eq(self.i.p), active.eq(1), index.eq(0), following.eq(1),
+                end_of_window.eq(single), ending.eq(single & self.i.p.last),
+            ]  # fmt: skip
         with m.If(self.o.valid):
             m.d.sync += awaited.eq(0)
         with m.If(take):
-            m.d.sync += [index.eq(index + 1), active.eq(~end_of_window)]
+            last = following == window.last_index
+            m.d.sync += [
+                index.eq(following), following.eq(following + 1), active.eq(~end_of_window),
+                end_of_window.eq(last), ending.eq(last & window.last),
+            ]  # fmt: skip
             with m.If(ending):
                 m.d.sync += awaited.eq(1)
 
@@ -126,15 +134,15 @@ class ContextPass(wiring.Component):
         """Weights of the values at hand, products, sums."""
         s = self.shape
         # Cycles from an entry to its powers of two (hold, subtract, look up), to its weights
-        # (shift, round), and to the sums (multiples of the weights, products).
+        # (shift, round), and to the sums (multiples of the weights, their copies, products).
         to_powers = 2 + Lookup.LATENCY
         to_weights = to_powers + 2
         to_products = product_latency(s.cache.bits)
-        to_sums = to_weights + 1 + to_products
+        to_sums = to_weights + 2 + to_products
         entry = delay(m, 1, self.entry, 1, "entry")
         arriving = delay(m, 1, incoming, to_sums - 1, "beat")
         last = delay(m, 1, arriving.last, 2, "last")
-        values = delay(m, 1, self.values.p, to_weights + 1, "values")
+        values = delay(m, 1, self.values.p, to_weights + 2, "values")
         m.d.comb += [
             self.o.valid.eq(last),
             self.o.p.codes.eq(delay(m, 1, codes, to_sums, "codes")),
@@ -144,7 +152,7 @@ class ContextPass(wiring.Component):
             kv_lane = s.kv_lane(lane)
             power, down = self._exp2(m, lane, entry.scores[lane], maxima[lane])
             weight = self._weigh(m, power, down, f"weight_{lane}")
-            term = delay(m, 1, weight, 1 + to_products, f"term_{lane}")
+            term = delay(m, 1, weight, 2 + to_products, f"term_{lane}")
             flags = Cat(arriving.valid, arriving.shifts.norms[lane], last)
             flags = copy(m, 1, flags, f"norm_flags_{lane}")
             norm = self._sum(m, s.norm_bits, term, flags, f"norm_{lane}")
@@ -153,18 +161,19 @@ class ContextPass(wiring.Component):
                 fold = Signal(8, name=f"fold_{lane}_{b}")
                 m.d.sync += fold.eq(codes[kv_lane][b] - entry.codes[kv_lane][b])
                 folded = self._weigh(m, power, down + fold, f"folded_{lane}_{b}")
+                weights = multiples(m, 1, folded, f"folded_{lane}_{b}")
                 flags = Cat(arriving.valid, arriving.shifts.totals[lane][b], last)
                 end = (b + 1) * s.block
                 for first in range(b * s.block, end, SHARED_BY):
                     few = range(first, min(first + SHARED_BY, end))
-                    sums = self._totals(m, lane, few, folded, flags, values[kv_lane])
+                    sums = self._totals(m, lane, few, weights, flags, values[kv_lane])
                     for d, total in zip(few, sums, strict=True):
                         m.d.comb += self.o.p.totals[lane][d].eq(total)
 
-    def _totals(self, m: Module, lane: int, few: range, weight, flags, values) -> list[Value]:
+    def _totals(self, m: Module, lane: int, few: range, weights, flags, values) -> list[Value]:
         """Sums of a few elements of a head, with their own registers for what they share."""
         name = f"{lane}_{few.start}"
-        weights = multiples(m, 1, weight, f"folded_{name}")
+        weights = copies(m, 1, weights, f"folded_{name}")
         flags = copy(m, 1, flags, f"flags_{name}")
         shape = signed(self.shape.total_bits)
         terms = [product(m, 1, weights, values[d], f"product_{lane}_{d}") for d in few]

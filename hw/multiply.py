@@ -5,7 +5,7 @@ from amaranth.utils import ceil_log2
 
 from intaglio.hw.pipeline import copy, delay, sum_tree
 
-__all__ = ["multiples", "product", "product_latency", "times"]
+__all__ = ["copies", "multiples", "product", "product_latency", "times"]
 
 
 def times(x: Value, constant: int) -> Value:
@@ -19,13 +19,20 @@ def times(x: Value, constant: int) -> Value:
 
 
 def multiples(m: Module, enable: Value | int, a: Value, name: str) -> dict[int, Value]:
-    """`a` times -2 to 3, one enabled cycle later, in registers of their own.
+    """`a` times -2 to 3, one enabled cycle later; products with the same `a` share them."""
+    once = delay(m, enable, a, 1, f"{name}_once")
+    thrice = delay(m, enable, a + (a << 1), 1, f"{name}_thrice")
+    minus = delay(m, enable, -a, 1, f"{name}_minus")
+    return _with_doubles(once, thrice, minus)
 
-    Products with the same `a` share them, as long as they are near each other on an FPGA.
-    """
-    once = copy(m, enable, a, f"{name}_once")
-    thrice = copy(m, enable, a + (a << 1), f"{name}_thrice")
-    minus = copy(m, enable, -a, f"{name}_minus")
+
+def copies(m: Module, enable: Value | int, a: dict[int, Value], name: str) -> dict[int, Value]:
+    """The `multiples` of a number an enabled cycle later, in registers of their own."""
+    of = {"once": a[1], "thrice": a[3], "minus": a[-1]}
+    return _with_doubles(*(copy(m, enable, x, f"{name}_{which}") for which, x in of.items()))
+
+
+def _with_doubles(once: Value, thrice: Value, minus: Value) -> dict[int, Value]:
     return {-2: minus << 1, -1: minus, 1: once, 2: once << 1, 3: thrice}
 
 

@@ -292,24 +292,28 @@ class Sequencer(wiring.Component):
             ]
         with m.If(gathered):
             m.d.sync += [operation.eq(Operation.ATTEND), self.issued[g].eq(0)]
+        # What comes next is known long before a result is stored.
+        following = Signal(Operation, name=f"following_{g}")
+        next_layer = Signal.like(layer, name=f"next_layer_{g}")
+        m.d.sync += next_layer.eq(layer)
+        with m.Switch(operation):
+            with m.Case(Operation.EMBED):
+                m.d.sync += following.eq(Operation.QKV)
+            with m.Case(Operation.ATTEND):
+                m.d.sync += following.eq(Operation.O)
+            with m.Case(Operation.O):
+                m.d.sync += following.eq(Operation.GATE_UP)
+            with m.Case(Operation.GATE_UP):
+                m.d.sync += following.eq(Operation.DOWN)
+            with m.Case(Operation.DOWN):
+                with m.If(layer != self.design.model.layers - 1):
+                    m.d.sync += [following.eq(Operation.QKV), next_layer.eq(layer + 1)]
+                with m.Elif(wanted):
+                    m.d.sync += following.eq(Operation.HEAD)
+                with m.Else():
+                    m.d.sync += following.eq(Operation.FINISH)
         with m.If(stored):
-            m.d.sync += self.issued[g].eq(0)
-            with m.Switch(operation):
-                with m.Case(Operation.EMBED):
-                    m.d.sync += operation.eq(Operation.QKV)
-                with m.Case(Operation.ATTEND):
-                    m.d.sync += operation.eq(Operation.O)
-                with m.Case(Operation.O):
-                    m.d.sync += operation.eq(Operation.GATE_UP)
-                with m.Case(Operation.GATE_UP):
-                    m.d.sync += operation.eq(Operation.DOWN)
-                with m.Case(Operation.DOWN):
-                    with m.If(layer != self.design.model.layers - 1):
-                        m.d.sync += [operation.eq(Operation.QKV), layer.eq(layer + 1)]
-                    with m.Elif(wanted):
-                        m.d.sync += operation.eq(Operation.HEAD)
-                    with m.Else():
-                        m.d.sync += operation.eq(Operation.FINISH)
+            m.d.sync += [self.issued[g].eq(0), operation.eq(following), layer.eq(next_layer)]
 
     def _finish(self, m: Module) -> None:
         """Report finished groups one by one, and free them."""

@@ -51,7 +51,7 @@ RESCALE = Term(
     "of that, as seldom is it the largest. The data decide; the mean of stories.",
 )
 CONTEXT = Term(
-    32, "From the last value of a row to its first pair: weights, products, sums, division."
+    33, "From the last value of a row to its first pair: weights, products, sums, division."
 )
 RESERVE = Term(
     17, "More than its pairs from the last value of a row to that of the next: their place is free."
