@@ -250,7 +250,7 @@ BOARDS = {
             name="icebreaker-large",
             title="iCEBreaker with a larger model",
             model=None,
-            seed=2,
+            seed=5,
         ),
     )
 }  # fmt: skip
