@@ -11,7 +11,6 @@ from intaglio.hw.config import Design
 from intaglio.hw.formats import BLOCK
 from intaglio.hw.layouts import Layouts, Region
 from intaglio.hw.multiply import times
-from intaglio.hw.pipeline import delay
 from intaglio.hw.quantiser import BlockExponent, Quantiser
 
 __all__ = ["Attend"]
@@ -131,7 +130,7 @@ class Attend(wiring.Component):
             self.jobs.ready.eq(~active),
             read.addr.eq(times(times(job.group, rows) + row, lane_groups) + lane_group),
             jobs.valid.eq(active & fetched & place.valid),
-            jobs.p.query.eq(delay(m, 1, read.data, 1, "query")),
+            jobs.p.query.eq(read.data),
             jobs.p.position.eq(place.position),
             jobs.p.base.eq(base),
             jobs.p.tag.group.eq(job.group),

@@ -142,7 +142,7 @@ class ContextPass(wiring.Component):
         entry = delay(m, 1, self.entry, 1, "entry")
         arriving = delay(m, 1, incoming, to_sums - 1, "beat")
         last = delay(m, 1, arriving.last, 2, "last")
-        values = delay(m, 1, self.values.p, to_weights + 1, "values")
+        values = delay(m, 1, self.values.p, to_weights + 2, "values")
         m.d.comb += [
             self.o.valid.eq(last),
             self.o.p.codes.eq(delay(m, 1, codes, to_sums, "codes")),
@@ -176,11 +176,7 @@ class ContextPass(wiring.Component):
         weights = copies(m, 1, weights, f"folded_{name}")
         flags = copy(m, 1, flags, f"flags_{name}")
         shape = signed(self.shape.total_bits)
-        values = [copy(m, 1, values[d], f"value_{lane}_{d}") for d in few]
-        terms = [
-            product(m, 1, weights, value, f"product_{lane}_{d}")
-            for d, value in zip(few, values, strict=True)
-        ]
+        terms = [product(m, 1, weights, values[d], f"product_{lane}_{d}") for d in few]
         return [
             self._sum(m, shape, term, flags, f"total_{lane}_{d}")
             for d, term in zip(few, terms, strict=True)

@@ -196,16 +196,20 @@ class Enframer(wiring.Component):
     i : ``In(stream.Signature({kind, payload}))``
         The payload of a shorter kind is in the first bytes. Taken when it has been read.
     o : ``Out(stream.Signature(8))``
+    reading : ``Out(1)``
+        The payload is being read, from the cycle after it came, for ``2 * (size + 4) + 2`` cycles.
     """
 
     i: stream.Interface
     o: stream.Interface
+    reading: Signal
 
     def __init__(self, sizes: dict[Kind, int]):
         self.sizes = sizes
         super().__init__({
             "i": In(stream.Signature(message_layout(sizes))),
             "o": Out(stream.Signature(8)),
+            "reading": Out(1),
         })
 
     def elaborate(self, platform):
@@ -250,7 +254,7 @@ class Enframer(wiring.Component):
             with m.State("wait"), m.If(self.i.valid):
                 m.next = "read"
             with m.State("read"):
-                m.d.comb += next_number.eq(number + 1)
+                m.d.comb += [self.reading.eq(1), next_number.eq(number + 1)]
                 m.d.sync += [
                     byte.eq(eight.word_select(number[:3], 8)),
                     summed.eq(~first_check & ~second_check),
@@ -262,7 +266,7 @@ class Enframer(wiring.Component):
                     m.d.sync += byte.eq(check[:8])
                 m.next = "write"
             with m.State("write"):
-                m.d.comb += [write.en.eq(1), crc.valid.eq(summed)]
+                m.d.comb += [self.reading.eq(1), write.en.eq(1), crc.valid.eq(summed)]
                 m.d.sync += place.eq(place + 1)
                 with m.If(byte == 0):
                     m.d.comb += [write.addr.eq(code), write.data.eq(place - code)]
@@ -271,12 +275,15 @@ class Enframer(wiring.Component):
                 with m.If(final):
                     m.next = "last code"
             with m.State("last code"):
-                m.d.comb += [write.en.eq(1), write.addr.eq(code), write.data.eq(place - code)]
+                m.d.comb += [
+                    self.reading.eq(1), write.en.eq(1), write.addr.eq(code),
+                    write.data.eq(place - code),
+                ]  # fmt: skip
                 m.next = "close"
             with m.State("close"):
                 m.d.comb += [
-                    write.en.eq(1), write.data.eq(0), crc.start.eq(1), self.i.ready.eq(1),
-                    next_number.eq(0),
+                    self.reading.eq(1), write.en.eq(1), write.data.eq(0), crc.start.eq(1),
+                    self.i.ready.eq(1), next_number.eq(0),
                 ]  # fmt: skip
                 m.d.sync += [place.eq(0), code.eq(0)]
                 m.next = "fetch"

@@ -153,10 +153,8 @@ class ScorePass(wiring.Component):
             run_ahead.base.eq(self.jobs.p.base),
             run_ahead.last.eq(self.jobs.p.position),
         ]
-        with m.If(self.jobs.ready):  # and valid, as it has begun
-            m.d.sync += job.eq(self.jobs.p)
         with m.If(accept):
-            m.d.sync += [active.eq(1), taken.eq(0)]
+            m.d.sync += [job.eq(self.jobs.p), active.eq(1), taken.eq(0)]
         with m.If(self.keys.valid & self.keys.ready):
             m.d.sync += [taken.eq(taken + 1), active.eq(~last)]
 

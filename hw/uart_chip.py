@@ -86,10 +86,13 @@ class UARTChip(wiring.Component):
         m.submodules.enframer = enframer = Enframer(sizes_to_host(chip.layouts))
         m.submodules.transmitter = transmitter = UARTTransmitter(self.cycles_per_bit)
         connect(m, enframer.o, transmitter.i)
-        connect(m, receiver.o, deframer.i)
+        # The counters stand still while a status is read.
         m.d.comb += [
             receiver.rx.eq(self.rx),
             self.tx.eq(transmitter.tx),
+            deframer.i.payload.eq(receiver.o.payload),
+            deframer.i.valid.eq(receiver.o.valid & ~enframer.reading),
+            receiver.o.ready.eq(deframer.i.ready & ~enframer.reading),
             self.dropped.eq(deframer.dropped.any()),
         ]
         queried = self._take(m, chip, deframer)
@@ -130,8 +133,9 @@ class UARTChip(wiring.Component):
         wanted = Signal()
         reporting = Signal()
         counting = Signal()
+        counters = Signal(COUNTERS)
         status = Signal(STATUS)
-        report = Signal(max(STATUS.size, COUNTERS.size))
+        report = Mux(counting, counters.as_value(), status.as_value())
         m.d.comb += [
             status.identity.eq(identity(self.design)),
             status.good.eq(deframer.good),
@@ -145,18 +149,16 @@ class UARTChip(wiring.Component):
             enframer.i.p.payload.eq(Mux(reporting, report, chip.events.payload.as_value())),
             chip.events.ready.eq(enframer.i.ready & ~reporting),
         ]
-        # What is read for many cycles is of one; `collect` is a register, as it goes to all bits.
-        collect = Signal()
-        m.d.sync += collect.eq(wanted & ~chip.events.valid & ~collect & ~reporting)
-        with m.If(collect):
-            chosen = Mux(counting, chip.counters.as_value(), status.as_value())
-            m.d.sync += report.eq(chosen)
         with m.If(reporting & enframer.i.ready):
             m.d.sync += [wanted.eq(0), reporting.eq(0)]
-        with m.Elif(collect & ~chip.events.valid):
+        with m.Elif(wanted & ~chip.events.valid):
             m.d.sync += reporting.eq(1)
+        asked = Signal()  # a register, as it goes to all bits of the copy
+        m.d.sync += asked.eq(queried & ~reporting)
         with m.If(queried & ~reporting):
             m.d.sync += counting.eq(deframer.o.p.kind == Kind.COUNT)
+        with m.If(asked):
+            m.d.sync += counters.eq(chip.counters)
         with m.If(queried):
             m.d.sync += wanted.eq(1)
 
