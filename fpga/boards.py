@@ -144,10 +144,11 @@ PLACE_ECP5 = "--placer static --router router2"
 
 PLACE_LARGE = (
     "--placer heap --placer-heap-beta 0.5 --placer-heap-timingweight 20 "
-    "--placer-heap-critexp 4 --router router2"
+    "--placer-heap-critexp 4 --router router2 --tmg-ripup"
 )
 """The default placer, told to spread what it places and to look at the timing: where there is room,
-it needs less wire than the static one, and the router ends in minutes."""
+it needs less wire than the static one, and the router ends in minutes. The router goes back to
+wires that are late."""
 
 KEEP_COPIES = "setattr -mod -set keep_hierarchy 1 *.copy_*"
 """Keeps registers apart that hold the same, each near what it feeds: see `hw.pipeline.copy`."""
@@ -198,6 +199,7 @@ BOARDS = {
             leds=LEDS,
             programmer=("--board", "ulx3s"),
             chip=LARGE,
+            seed=2,
             script_after_read=f"{KEEP_COPIES}; {SOFT_MEMORIES}",
             place_options=PLACE_LARGE,
         ),
