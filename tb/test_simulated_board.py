@@ -202,9 +202,11 @@ def test_multipliers_are_blocks(rows):
     top = top_text(BOARDS["ulx3s-85f"], etched, images(etched))
     blocks = re.findall(r"MULT18X18D #\([^;]*?\) multiplier_(\w+) \(", top)
     floats, tables = blocks.count("significands"), blocks.count("chord")
+    squares = sum(name.startswith("square") for name in blocks)
     assert floats == 8 * rows + 2  # drain and norm; attention's division
     assert tables == 3 * rows + 3  # sigmoid and roots; attention's three
-    assert len(blocks) - floats - tables == rows * chip.outputs * chip.depth
+    assert squares == 2 * rows  # of the norm, of a pair
+    assert len(blocks) - floats - tables - squares == rows * chip.outputs * chip.depth
 
 
 def test_models_of_cells_are_those_of_yosys():
