@@ -12,7 +12,7 @@ from intaglio.hw.pipeline import copy, delay, sum_tree
 COLUMNS = 2
 """Outputs that share registers for what the array broadcasts."""
 NEAR = 8
-"""Outputs that share those before."""
+"""Outputs that share the register of the activations before those."""
 
 FLAGS = data.StructLayout({"valid": 1, "start": 1, "end": 1})
 """Whether there is a word, whether it is the first of its block, and whether the last is there."""

@@ -1,6 +1,6 @@
 """Frames of the host link: verified payloads out of bytes, and bytes out of payloads."""
 
-from amaranth import Cat, Const, Module, Mux, Shape, Signal
+from amaranth import Cat, Const, Module, Mux, Shape, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.crc.catalog import CRC16_IBM_3740
 from amaranth.lib.wiring import In, Out
@@ -212,6 +212,13 @@ class Enframer(wiring.Component):
             "reading": Out(1),
         })
 
+    def _choose(self, m: Module, eight: Signal, plain: Value, number: Value) -> None:
+        """The eight bytes `number`, each by its own copy of the few bits that tell which."""
+        for first in range(0, 64, 8):
+            which = copy(m, 1, number, f"which_{first // 8}")
+            byte_of_eight = plain.word_select(which, 64)[first : first + 8]
+            m.d.sync += eight[first : first + 8].eq(byte_of_eight)
+
     def elaborate(self, platform):
         m = Module()
         m.submodules.crc = crc = CRC16_IBM_3740(data_width=8).create()
@@ -235,11 +242,7 @@ class Enframer(wiring.Component):
         summed = Signal()  # whether the byte counts for the check
         final = Signal()
         check = Signal(16)
-        # Each of them is chosen by its own copy of the few bits that tell which.
-        for first in range(0, 64, 8):
-            which = copy(m, 1, next_number[3:], f"which_{first // 8}")
-            byte_of_eight = plain.word_select(which, 64)[first : first + 8]
-            m.d.sync += eight[first : first + 8].eq(byte_of_eight)
+        self._choose(m, eight, plain, next_number[3:])
         m.d.sync += number.eq(next_number)
         m.d.comb += [
             next_number.eq(number),
