@@ -139,16 +139,14 @@ class Board:
             raise ToolError("amaranth-boards is missing: pip install -e '.[fpga]'") from error
 
 
-PLACE_ECP5 = "--placer static --router router2"
-"""The default placer of nextpnr needed twice the wire for a chip of 25,000 lookup tables."""
-
 PLACE_LARGE = (
     "--placer heap --placer-heap-beta 0.5 --placer-heap-timingweight 20 "
     "--placer-heap-critexp 4 --router router2 --tmg-ripup"
 )
-"""The default placer, told to spread what it places and to look at the timing: where there is room,
-it needs less wire than the static one, and the router ends in minutes. The router goes back to
-wires that are late."""
+"""Where there is room: nextpnr's placer is told to spread what it places and to look at the timing,
+and the router goes back to wires that are late."""
+PLACE_FULL = "--router router2"
+"""Where there is none, its placer is left alone."""
 
 KEEP_COPIES = "setattr -mod -set keep_hierarchy 1 *.copy_*"
 """Keeps registers apart that hold the same, each near what it feeds: see `hw.pipeline.copy`."""
@@ -214,8 +212,7 @@ BOARDS = {
             programmer=("--board", "ulx3s"),
             chip=SMALL,
             model="golden/small_model",
-            seed=2,
-            place_options=PLACE_ECP5,
+            place_options=PLACE_FULL,
         ),
         Board(
             name="ecpix5-85f",
@@ -243,7 +240,8 @@ BOARDS = {
             programmer=("--board", "icepi-zero"),
             chip=SMALL,
             model="golden/small_model",
-            place_options=PLACE_ECP5,
+            seed=2,
+            place_options=PLACE_FULL,
         ),
         ICEBREAKER,
         # Its weights do not fit the RAMs, and stay in the flash.

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ __all__ = [
     "Timing",
     "bitstream_of",
     "commands",
-    "netlist_cells",
     "pack",
     "place",
     "timing",
@@ -42,19 +40,13 @@ HIDE_NAMES = "rename -hide w:*]"
 """Yosys command before synthesis: a netlist comes back from ABC with ``a[1]`` for a bit of ``a``,
 which is also the name that Amaranth gives to an element."""
 
-NEEDS = {
-    "ecp5": {
-        "logic": {"LUT4": 1, "CCU2C": 2},
-        "dsp": {"MULT18X18D": 1},
-        "block_rams": {"DP16KD": 1, "PDPW16KD": 1},
-    },
-    "ice40": {
-        "logic": {"SB_LUT4": 1},
-        "dsp": {"SB_MAC16": 1},
-        "block_rams": {"SB_RAM40_4K": 1},
-    },
-}
-"""What cells of a netlist take of a device at the least; names of `Device`."""
+FEW_CONTROL_SETS = (
+    "dfflegalize -mince 8 -minsrst 8 -cell $_DFF_?_ 01 -cell $_DFF_?P?_ r -cell $_SDFF_?P?_ r "
+    "-cell $_DFFE_??_ 01 -cell $_DFFE_?P??_ r -cell $_SDFFE_?P??_ r"
+)
+"""Yosys command that makes an enable or a reset of less than eight flip-flops from lookup tables,
+and leaves the others to an ECP5's flip-flops. Those of a slice share an enable and a reset, and
+nextpnr finds no place in a full device for one that has its own."""
 
 Show = Callable[[str], None]
 """Is told each stage as it begins."""
@@ -125,14 +117,15 @@ def place(board: Board, core: Core, folder: Path, show: Show) -> Timing:
     """
     family = board.device.family
     platform = board.make_platform()
+    script, options = _synthesis(board)
     show("generating the RTL")
     plan = platform.prepare(
         BoardTop(board, core),
         "top",
         emit_src=False,
-        synth_opts=board.synth_options,
+        synth_opts=options,
         nextpnr_opts=f"--report top.report.json --seed {board.seed} {board.place_options}".strip(),
-        script_after_read="; ".join(filter(None, (HIDE_NAMES, board.script_after_read))),
+        script_after_read=script,
     )
     plan.extract(folder)
     placed = folder / f"top.{PLACED[family]}"
@@ -145,11 +138,10 @@ def place(board: Board, core: Core, folder: Path, show: Show) -> Timing:
     for old in (placed, bitstream_of(folder, family), *(folder / name for name in MADE)):
         old.unlink(missing_ok=True)
     _step("synthesis", *synthesis, folder, show)
-    _refuse_too_large(board, folder)
     try:
         _step("place and route", *placement, folder, show)
     except ToolError:
-        _refuse_unplaceable(board, folder)
+        _refuse_too_large(board, folder)
         # nextpnr fails when timing is missed, but writes its report.
         if not (folder / "top.report.json").exists() or timing(folder).met:
             raise
@@ -159,6 +151,19 @@ def place(board: Board, core: Core, folder: Path, show: Show) -> Timing:
         raise ToolError(f"{board.title} misses its timing: {met}; another --seed may do")
     digest.write_text(made_of)
     return met
+
+
+def _synthesis(board: Board) -> tuple[str, str]:
+    """Yosys commands between reading the RTL and Amaranth's synthesis, and options of the latter.
+
+    ``synth_ecp5`` cannot be told `FEW_CONTROL_SETS`: its first half goes before, and Amaranth's
+    script runs the second.
+    """
+    script, options = [HIDE_NAMES, board.script_after_read], board.synth_options
+    if board.device.family == "ecp5":
+        script += [f"synth_ecp5 -top top {options} -run begin:map_ffs", FEW_CONTROL_SETS]
+        options = f"{options} -run map_ffs:"
+    return "; ".join(filter(None, script)), options.strip()
 
 
 def _step(stage: str, program: Program, arguments: list[str], folder: Path, show: Show) -> None:
@@ -173,37 +178,11 @@ def _digest(files: dict[str, Any], programs: list[str]) -> str:
     return hashlib.sha256("\0".join([*parts, *programs]).encode()).hexdigest()
 
 
-def netlist_cells(folder: Path) -> Counter[str]:
-    """How many cells of each type Yosys made of the design in `folder`."""
-    log = folder / "top.rpt"
-    text = log.read_text() if log.exists() else ""
-    counts = re.findall(r"^ +(\d+) +([A-Z]\w+)$", text[text.rfind("design hierarchy") :], re.M)
-    return Counter({cell: int(count) for count, cell in counts})
-
-
 def _refuse_too_large(board: Board, folder: Path) -> None:
-    """Raise :exc:`ToolError` if the netlist needs more than there is.
-
-    nextpnr's static placer, asked for more block RAMs than there are, does not end.
-    """
-    cells, device = netlist_cells(folder), board.device
-    beyond = []
-    for name, weights in NEEDS[device.family].items():
-        needed, most = sum(cells[cell] * n for cell, n in weights.items()), getattr(device, name)
-        if needed > most:
-            beyond.append(f"{needed} {'/'.join(weights)} of {most}")
-    _refuse(board, beyond)
-
-
-def _refuse_unplaceable(board: Board, folder: Path) -> None:
     """Raise :exc:`ToolError` if nextpnr's log says that the design needs more than there is."""
     log = folder / "top.tim"
     counts = re.findall(r"(\w+): +(\d+)/ *(\d+) ", log.read_text()) if log.exists() else []
-    _refuse(board, [f"{used} {cell} of {most}" for cell, used, most in counts
-                    if int(used) > int(most)])  # fmt: skip
-
-
-def _refuse(board: Board, beyond: list[str]) -> None:
+    beyond = [f"{used} {cell} of {most}" for cell, used, most in counts if int(used) > int(most)]
     if beyond:
         raise ToolError(f"The design is too large for {board.title}: {', '.join(beyond)}")
 
