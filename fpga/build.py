@@ -22,12 +22,13 @@ from intaglio.fpga.etch import (
     block_ram_images,
     etch_into,
     in_flash,
+    is_mapped,
     map_columns,
     random_contents,
     write_memory,
 )
 from intaglio.fpga.expect import Expected, expect
-from intaglio.fpga.place import PLACED, Show, place
+from intaglio.fpga.place import PLACED, Show, clear, met_timing, place, reading
 from intaglio.fpga.report import Report, report_on
 from intaglio.fpga.top import core_of
 from intaglio.golden.checkpoint import Checkpoint, CheckpointError
@@ -59,24 +60,28 @@ def write_design(board: Board, design: Design, folder: Path) -> None:
 
 def design_of(folder: Path) -> tuple[Board, Design]:
     """Board and design of the build in `folder`; raises :exc:`ConfigError` if there is none."""
-    try:
-        text = (folder / "design.json").read_text()
-    except FileNotFoundError:
+    file = folder / "design.json"
+    if not file.exists():
         raise ConfigError(
             f"{folder} holds no build: make one with intaglio bitstream --board NAME -o {folder}"
-        ) from None
-    try:
-        known = json.loads(text)
+        )
+    with reading(file):
+        known = json.loads(file.read_text())
         chip = known["chip"]
         for role in ("weights", "activations", "kv"):
             chip[role] = element_format(chip[role])
         chip["small_float"] = float_format(chip["small_float"])
         design = Design(ModelConfig(**known["model"]), ChipConfig(**chip))
         return board(known["board"]), design
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{folder}/design.json is not one that this version writes ({error!r}): build it again"
-        ) from error
+
+
+def _holds(folder: Path, board: Board, design: Design) -> bool:
+    """Whether the build in `folder` is of this design."""
+    try:
+        there, known = design_of(folder)
+    except ConfigError:
+        return False
+    return (there.name, known) == (board.name, design)
 
 
 def build(board: Board, etched: Etched, folder: Path, show: Show) -> Report:
@@ -86,17 +91,21 @@ def build(board: Board, etched: Etched, folder: Path, show: Show) -> Report:
     not met; then `folder` holds no bitstream.
     """
     design, family = etched.design, board.device.family
-    folder.mkdir(parents=True, exist_ok=True)
-    write_design(board, design, folder)
     placeholder = random_contents(design, block_ram_images(board, etched), SEED)
-    place(board, core_of(board, design, placeholder), folder, show)
+    core = core_of(board, design, placeholder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not _holds(folder, board, design):
+        clear(folder)
+    write_design(board, design, folder)
+    place(board, core, folder, show)
     show("looking for the etched memories in the placed design")
     map_columns(folder, family, bits(design, placeholder))
     return _finish(board, etched, folder, show, expect(board, etched, show))
 
 
 def _finish(board: Board, etched: Etched, folder: Path, show: Show, expected: Expected) -> Report:
-    """Etch, verify, report."""
+    """Etch, verify, report; raises :exc:`ToolError` if the timing is missed."""
+    met_timing(board, folder)
     design, family = etched.design, board.device.family
     show(f"etching {etched.name}, packing, reading back")
     words = etch_into(folder, family, bits(design, block_ram_images(board, etched)))
@@ -148,14 +157,17 @@ def etch_anew(folder: Path, checkpoint: Checkpoint, new: Path, show: Show) -> Re
     etched = etch(checkpoint, design)
     if not (folder / f"top.{PLACED[family]}").exists():
         raise ConfigError(f"{folder} holds no placed design: build it again")
-    if not (folder / "columns.json").exists():  # placed by hand, with build_top.sh
+    if not is_mapped(folder, family):  # placed by hand, with build_top.sh
         placeholder = random_contents(design, block_ram_images(board, etched), SEED)
         map_columns(folder, family, bits(design, placeholder))
     if new.resolve() != folder.resolve():
-        new.mkdir(parents=True, exist_ok=True)
-        for name in ("design.json", "columns.json", "build_top.json", "top.report.json", "top.rpt",
-                     f"top.{PLACED[family]}"):  # fmt: skip
+        files = ("design.json", "columns.json", "build_top.json", "top.report.json", "top.rpt",
+                 f"top.{PLACED[family]}")  # fmt: skip
+        for name in files:
             if not (folder / name).exists():
                 raise ConfigError(f"{folder / name} is missing: build it again")
+        new.mkdir(parents=True, exist_ok=True)
+        clear(new)
+        for name in files:
             shutil.copy(folder / name, new / name)
     return _finish(board, etched, new, show, _expected(folder) or expect(board, etched, show))

@@ -91,13 +91,18 @@ def _show(report: Report, folder: Path, as_json: bool) -> None:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Raise :exc:`ConfigError` if there is something in `folder` that no build has made."""
-    if not folder.exists() or (folder / "design.json").exists():
-        return
-    if not folder.is_dir():
+    """Raise :exc:`ConfigError` unless `folder` is new, empty, or that of a build."""
+    from intaglio.fpga.build import design_of
+
+    if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file: name a folder that is new or empty")
-    if any(folder.iterdir()):
-        raise ConfigError(f"{folder} holds other files: name a folder that is new or empty")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    try:
+        design_of(folder)
+    except ConfigError:
+        text = f"{folder} holds other files: name a folder that is new or empty"
+        raise ConfigError(text) from None
 
 
 @with_chip

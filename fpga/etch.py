@@ -15,7 +15,7 @@ import numpy as np
 
 from intaglio.fpga import bram
 from intaglio.fpga.boards import Board
-from intaglio.fpga.place import BITSTREAM, PLACED, bitstream_of, pack
+from intaglio.fpga.place import BITSTREAM, PLACED, pack, reading
 from intaglio.fpga.tools import find, run
 from intaglio.golden.etch import Etched
 from intaglio.golden.images import images
@@ -31,6 +31,7 @@ __all__ = [
     "block_ram_images",
     "etch_into",
     "in_flash",
+    "is_mapped",
     "map_columns",
     "padded",
     "random_contents",
@@ -100,13 +101,29 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _placed(folder: Path, family: str) -> tuple[str, bram.Placed]:
+    """The design placed in `folder`, as text and as blocks."""
+    with reading(file := folder / f"top.{PLACED[family]}"):
+        text = file.read_text()
+        return text, bram.Placed(family, text)
+
+
+def is_mapped(folder: Path, family: str) -> bool:
+    """Whether ``columns.json`` is there and belongs to the design placed in `folder`."""
+    if not (file := folder / "columns.json").exists():
+        return False
+    text, _ = _placed(folder, family)
+    with reading(file):
+        return json.loads(file.read_text())["placed"] == _digest(text)
+
+
 def map_columns(folder: Path, family: str, memories: Memories) -> None:
     """Find the memories in the design placed in `folder`; writes ``columns.json``.
 
     Raises :exc:`ToolError` if a column of them is not there.
     """
-    text = (folder / f"top.{PLACED[family]}").read_text()
-    columns = bram.locate(bram.Placed(family, text), memories)
+    text, placed = _placed(folder, family)
+    columns = bram.locate(placed, memories)
     (folder / "columns.json").write_text(
         json.dumps({
             "placed": _digest(text),
@@ -123,35 +140,37 @@ def etch_into(folder: Path, family: str, memories: Memories) -> int:
     :exc:`ToolError` if the map belongs to another placement or to other memories, or if the
     bitstream does not hold the words; then there is no bitstream.
     """
-    suffix = PLACED[family]
-    bitstream = bitstream_of(folder, family)
-    bitstream.unlink(missing_ok=True)
-    text = (folder / f"top.{suffix}").read_text()
-    known = json.loads((folder / "columns.json").read_text())
-    if known["placed"] != _digest(text):
-        raise ToolError(
-            f"{folder / 'columns.json'} does not belong to the design that is placed: remove it, "
-            "if that was placed by hand"
-        )
-    shapes = {name: (words, width) for name, (words, width) in known["memories"].items()}
+    for old in folder.glob("chip.*"):
+        old.unlink()
+    text, placed = _placed(folder, family)
+    with reading(file := folder / "columns.json"):
+        known = json.loads(file.read_text())
+        shapes = {name: (words, width) for name, (words, width) in known["memories"].items()}
+        columns = [bram.Column(*column) for column in known["columns"]]
+        belongs = known["placed"] == _digest(text)
+    if not belongs:
+        raise ToolError(f"{file} does not belong to the design that is placed: build it again")
     if shapes != {name: memory.shape for name, memory in memories.items()}:
-        raise ToolError(f"{folder / 'columns.json'} belongs to memories of other shapes")
-    columns = [bram.Column(*column) for column in known["columns"]]
-    placed = bram.Placed(family, text)
-    bram.swap(placed, columns, memories)
-    (folder / f"chip.{suffix}").write_text(placed.text())
-    pack(folder, "chip")
+        raise ToolError(f"{file} belongs to memories of other shapes: build it again")
+    with reading(file):
+        bram.swap(placed, columns, memories)
+    # Under another name until every word has been compared.
     try:
-        return _verify(folder, family, columns, memories)
-    except ToolError:
-        bitstream.unlink(missing_ok=True)
-        raise
+        (folder / f"unverified.{PLACED[family]}").write_text(placed.text())
+        pack(folder, "unverified")
+        words = _verify(folder, family, columns, memories)
+        for made in folder.glob("unverified.*"):
+            made.rename(made.with_stem("chip"))
+    finally:
+        for left in folder.glob("unverified.*"):
+            left.unlink()
+    return words
 
 
 def _verify(folder: Path, family: str, columns: list[bram.Column], memories: Memories) -> int:
     """Unpack the bitstream and compare every word; the number of words."""
     unpacked = folder / f"unpacked.{PLACED[family]}"
-    bitstream = f"chip.{BITSTREAM[family]}"
+    bitstream = f"unverified.{BITSTREAM[family]}"
     output = {"ecp5": ["--input", bitstream, "--textcfg"], "ice40": [bitstream]}[family]
     run(find(UNPACK[family]), [*output, unpacked.name], folder)
     back = bram.Placed(family, unpacked.read_text())
@@ -159,5 +178,5 @@ def _verify(folder: Path, family: str, columns: list[bram.Column], memories: Mem
     shapes = {name: memory.shape for name, memory in memories.items()}
     for name, found in bram.read(back, columns, shapes).items():
         if wrong := int((found != memories[name]).any(axis=1).sum()):
-            raise ToolError(f"{wrong} of {len(found)} words of {name} are wrong in {bitstream}")
+            raise ToolError(f"{wrong} of {len(found)} words of {name} are wrong in the bitstream")
     return sum(map(len, memories.values()))

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from intaglio.fpga.boards import Board
 from intaglio.fpga.tools import Program, find, run
 from intaglio.fpga.top import BoardTop, Core
+from intaglio.hw.formats import ConfigError
 from intaglio.sim.tools import ToolError
 
 __all__ = [
@@ -19,9 +21,12 @@ __all__ = [
     "PLACED",
     "Timing",
     "bitstream_of",
+    "clear",
     "commands",
+    "met_timing",
     "pack",
     "place",
+    "reading",
     "timing",
 ]
 
@@ -31,10 +36,13 @@ BITSTREAM = {"ecp5": "bit", "ice40": "bin"}
 """Suffix of the bitstream, by family."""
 
 DIGEST = "top.sha256"
-"""Names what the placed design was made of."""
+"""Names what the placed design was made of, and the design itself."""
 
-MADE = (DIGEST, "top.report.json", "top.tim", "columns.json", "report.json")
-"""What a build that fails must not leave from one before, but for the design and bitstream."""
+MADE = (
+    DIGEST, "top.config", "top.asc", "top.report.json", "top.tim", "top.bit", "top.bin", "top.svf",
+    "columns.json", "chip.*", "memory.bin", "report.json",
+)  # fmt: skip
+"""What a build that fails must not leave from one before."""
 
 HIDE_NAMES = "rename -hide w:*]"
 """Yosys command before synthesis: a netlist comes back from ABC with ``a[1]`` for a bit of ``a``,
@@ -74,6 +82,24 @@ class Timing:
         )
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raises :exc:`ConfigError` if what is read of `path` meanwhile is not what a build writes."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        raise ConfigError(
+            f"{path} is damaged or of another version ({error!r}): build it again"
+        ) from error
+
+
+def clear(folder: Path) -> None:
+    """Remove what a build has made in `folder`; what it was made of, and other files, stay."""
+    for pattern in MADE:
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
 def bitstream_of(folder: Path, family: str) -> Path:
     """Where the bitstream of the build in `folder` is, if it has been made."""
     return folder / f"chip.{BITSTREAM[family]}"
@@ -81,28 +107,38 @@ def bitstream_of(folder: Path, family: str) -> Path:
 
 def timing(folder: Path) -> Timing:
     """What nextpnr reports of the design placed in `folder`, for its slowest clock."""
-    report = json.loads((folder / "top.report.json").read_text())
-    clock, fmax = min(
-        report["fmax"].items(), key=lambda item: item[1]["achieved"] / item[1]["constraint"]
-    )
-    edge = f"posedge {clock}"
-    path = next(
-        path["path"]
-        for path in report["critical_paths"]
-        if path["from"] == edge and path["to"] == edge
-    )
-    return Timing(
-        fmax_mhz=fmax["achieved"],
-        wanted_mhz=fmax["constraint"],
-        start=path[0]["from"]["cell"],
-        end=path[-1]["to"]["cell"],
-        delay_ns=sum(arc["delay"] for arc in path),
-    )
+    with reading(file := folder / "top.report.json"):
+        report = json.loads(file.read_text())
+        clock, fmax = min(
+            report["fmax"].items(), key=lambda item: item[1]["achieved"] / item[1]["constraint"]
+        )
+        edge = f"posedge {clock}"
+        path = next(
+            path["path"]
+            for path in report["critical_paths"]
+            if path["from"] == edge and path["to"] == edge
+        )
+        return Timing(
+            fmax_mhz=fmax["achieved"],
+            wanted_mhz=fmax["constraint"],
+            start=path[0]["from"]["cell"],
+            end=path[-1]["to"]["cell"],
+            delay_ns=sum(arc["delay"] for arc in path),
+        )
+
+
+def met_timing(board: Board, folder: Path) -> Timing:
+    """The timing of the design placed in `folder`; raises :exc:`ToolError` if it is missed."""
+    met = timing(folder)
+    if not met.met:
+        raise ToolError(f"{board.title} misses its timing: {met}; another --seed may do")
+    return met
 
 
 def commands(folder: Path) -> list[tuple[Program, list[str]]]:
     """Program and arguments of each step of the build in `folder`: synthesis, place, pack."""
-    steps = json.loads((folder / "build_top.json").read_text())["commands"]
+    with reading(file := folder / "build_top.json"):
+        steps = json.loads(file.read_text())["commands"]
     return [(find(name), arguments) for name, *arguments in steps]
 
 
@@ -132,11 +168,10 @@ def place(board: Board, core: Core, folder: Path, show: Show) -> Timing:
     synthesis, placement, _ = commands(folder)
     made_of = _digest(plan.files, [str(program) for program, _ in (synthesis, placement)])
     digest = folder / DIGEST
-    if placed.exists() and digest.exists() and digest.read_text() == made_of:
+    if placed.exists() and digest.exists() and digest.read_text() == _names(made_of, placed):
         show("the same design is placed there")
-        return timing(folder)
-    for old in (placed, bitstream_of(folder, family), *(folder / name for name in MADE)):
-        old.unlink(missing_ok=True)
+        return met_timing(board, folder)
+    clear(folder)
     _step("synthesis", *synthesis, folder, show)
     try:
         _step("place and route", *placement, folder, show)
@@ -145,11 +180,12 @@ def place(board: Board, core: Core, folder: Path, show: Show) -> Timing:
         # nextpnr fails when timing is missed, but writes its report.
         if not (folder / "top.report.json").exists() or timing(folder).met:
             raise
-    met = timing(folder)
-    if not met.met:
+    try:
+        met = met_timing(board, folder)
+    except ToolError:
         placed.unlink(missing_ok=True)
-        raise ToolError(f"{board.title} misses its timing: {met}; another --seed may do")
-    digest.write_text(made_of)
+        raise
+    digest.write_text(_names(made_of, placed))
     return met
 
 
@@ -170,6 +206,11 @@ def _step(stage: str, program: Program, arguments: list[str], folder: Path, show
     """Say what begins, and run it."""
     show(f"{stage}: {program}{'' if program.native else '; its first use takes longer'}")
     run(program, arguments, folder)
+
+
+def _names(made_of: str, placed: Path) -> str:
+    """Contents of `DIGEST`: what the design is made of, and the design."""
+    return f"{made_of} {hashlib.sha256(placed.read_bytes()).hexdigest()}\n"
 
 
 def _digest(files: dict[str, Any], programs: list[str]) -> str:

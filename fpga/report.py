@@ -11,7 +11,7 @@ from rich.table import Table
 
 from intaglio.fpga.boards import Board
 from intaglio.fpga.expect import Expected
-from intaglio.fpga.place import commands, timing
+from intaglio.fpga.place import commands, reading, timing
 
 __all__ = ["Report", "report_on"]
 
@@ -91,10 +91,11 @@ def report_on(
     expected: Expected,
 ) -> Report:
     """Gather the report of the build in `folder`."""
-    counted = json.loads((folder / "top.report.json").read_text())["utilization"]
     cells = CELLS[board.device.family]
-    used = {name: counted[cell]["used"] for name, cell in cells.items()}
-    available = {name: counted[cell]["available"] for name, cell in cells.items()}
+    with reading(file := folder / "top.report.json"):
+        counted = json.loads(file.read_text())["utilization"]
+        used = {name: counted[cell]["used"] for name, cell in cells.items()}
+        available = {name: counted[cell]["available"] for name, cell in cells.items()}
     if "ff" not in used:
         used["ff"] = _flip_flops(folder)
         available["ff"] = available["lut"]

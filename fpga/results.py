@@ -12,12 +12,13 @@ from typing import Any
 
 from intaglio.fpga.boards import BOARDS, Board, board, model_of
 from intaglio.fpga.build import build
+from intaglio.fpga.place import reading
 from intaglio.golden.checkpoint import CheckpointError
 from intaglio.golden.etch import etch
 from intaglio.golden.load import load
 from intaglio.hw.config import Design
 from intaglio.hw.formats import ConfigError
-from intaglio.sim.options import console
+from intaglio.sim.options import console, one_sentence
 from intaglio.sim.tools import ToolError
 
 __all__ = ["main", "table", "with_table"]
@@ -50,7 +51,7 @@ def _row(result: dict[str, Any]) -> list[str]:
         result["model"],
         f"{array}; {formats}",
         *(
-            f"{used[name]:,} ({100 * used[name] // result['available'][name]} %)"
+            f"{used[name]:,} ({100 * used[name] / result['available'][name]:.0f} %)"
             for name in ("lut", "ff", "dsp", "block_ram")
         ),
         f"{result['fmax_mhz']:.1f} of {result['clock_mhz']:g}",
@@ -89,17 +90,20 @@ def with_table(readme: str, text: str) -> str:
 
 def main(names: list[str]) -> None:
     """Build the boards of these names, or all; ends with 2 if one could not be built."""
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    results = {result["board"]: result for result in known}
-    for target in [board(name) for name in names] or BOARDS.values():
+    targets = [board(name) for name in names] or list(BOARDS.values())
+    readme = ROOT / "README.md"
+    with_table(readme.read_text(), "")  # raises before anything is built
+    with reading(RESULTS):
+        results = {result["board"]: result for result in json.loads(RESULTS.read_text())}
+    for target in targets:
         results[target.name] = _result(target)
         in_order = [results[name] for name in BOARDS if name in results]
         RESULTS.write_text(json.dumps(in_order, indent=2) + "\n")
-        readme = ROOT / "README.md"
         readme.write_text(with_table(readme.read_text(), table(in_order)))
-    if any("failed" in result for result in results.values()):
+    if any("failed" in results[target.name] for target in targets):
         sys.exit(2)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with one_sentence():
+        main(sys.argv[1:])

@@ -182,6 +182,8 @@ def measure(
 ) -> Area:
     """Synthesise the chip of `checkpoint`, as for `board` if there is one, and add up its units.
 
+    They are mapped one by one, so that `~intaglio.fpga.place.FEW_CONTROL_SETS` does not apply.
+
     Raises :exc:`~intaglio.sim.tools.ToolError` if Yosys is missing or fails.
     """
     options, after_read = (board.synth_options, board.script_after_read) if board else ("", "")

@@ -22,7 +22,6 @@ from rich.progress import Progress
 from intaglio.fpga.boards import Board, model_of
 from intaglio.fpga.boards import board as board_named
 from intaglio.fpga.cli import Link, connect, register
-from intaglio.golden.checkpoint import CheckpointError
 from intaglio.golden.etch import Etched, etch
 from intaglio.golden.load import load
 from intaglio.hw.config import ChipConfig, Design
@@ -39,10 +38,10 @@ from intaglio.sim.options import (
     PortOption,
     SimulateOption,
     console,
+    one_sentence,
     stages,
     with_chip,
 )
-from intaglio.sim.tools import ToolError
 
 __all__ = ["app", "main"]
 
@@ -332,12 +331,5 @@ def main() -> None:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     if sys.stdout is None:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (until the end)
-    try:
+    with one_sentence():
         app()
-    except (CheckpointError, ConfigError, ToolError) as error:
-        console.print(f"intaglio: {error}", style="red", markup=False, soft_wrap=True)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        reason = error.strerror or error
-        console.print(f"intaglio: {where}{reason}", style="red", markup=False, soft_wrap=True)
-    sys.exit(2)

@@ -56,7 +56,7 @@ def as_table(tools: list[Tool]) -> Table:
     """A table for the terminal."""
     table = Table()
     for column in ("program", "for", "version", "found"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for tool in tools:
         missing = f"[{'red' if tool.required else 'yellow'}]missing: {tool.advice}[/]"
         table.add_row(tool.name, tool.needed_for, tool.version, tool.found or missing)

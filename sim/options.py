@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,8 +13,10 @@ import typer
 from rich.console import Console
 
 from intaglio.fpga.boards import BOARDS, board
+from intaglio.golden.checkpoint import CheckpointError
 from intaglio.hw.config import CHIPS, ChipConfig
 from intaglio.hw.formats import ConfigError, element_format, float_format
+from intaglio.sim.tools import ToolError
 
 __all__ = [
     "AnyBoardOption",
@@ -24,6 +27,7 @@ __all__ = [
     "SimulateOption",
     "chip_config",
     "console",
+    "one_sentence",
     "stages",
     "with_chip",
 ]
@@ -34,8 +38,8 @@ ModelArgument = Annotated[
     Path | None,
     typer.Argument(
         metavar="[MODEL]",
-        help="A llama2.c .bin or a Hugging Face folder; the story model that comes along if left "
-        "out.",
+        help="A llama2.c .bin or a Hugging Face folder; the board's, or the story model that "
+        "comes along, if left out.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -49,6 +53,21 @@ PortOption = Annotated[
 SimulateOption = Annotated[
     bool, typer.Option("--simulate", help="Simulate the board, its UART included.")
 ]
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Make a user's mistake one sentence on stderr and exit code 2."""
+    try:
+        yield
+        return
+    except (CheckpointError, ConfigError, ToolError) as error:
+        told = str(error)
+    except OSError as error:
+        told = f"{error.filename}: " if error.filename else ""
+        told += str(error.strerror or error)
+    console.print(f"intaglio: {told}", style="red", markup=False, soft_wrap=True)
+    sys.exit(2)
 
 
 @contextmanager

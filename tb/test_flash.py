@@ -143,11 +143,11 @@ def test_what_is_to_be_loaded_is_examined_first(bench):
     code, said = bench.flash()
     assert code == 2
     assert "chip.bit is missing" in said
-    for damaged in ("{}", "no JSON", "[]", '{"chip": {}, "model": {}}'):
-        (bench.build / "design.json").write_text(damaged)
+    for damaged in (b"{}", b"no JSON", b"[]", b'{"chip": {}, "model": {}}', b"\xff"):
+        (bench.build / "design.json").write_bytes(damaged)
         code, said = bench.flash()
         assert code == 2
-        assert "not one that this version writes" in said
+        assert "is damaged or of another version" in said
     (bench.build / "design.json").unlink()
     code, said = bench.flash()
     assert code == 2
