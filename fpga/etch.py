@@ -159,7 +159,7 @@ def etch_into(folder: Path, family: str, memories: Memories) -> int:
         (folder / f"unverified.{PLACED[family]}").write_text(placed.text())
         pack(folder, "unverified")
         words = _verify(folder, family, columns, memories)
-        for made in folder.glob("unverified.*"):
+        for made in sorted(folder.glob("unverified.*")):
             made.rename(made.with_stem("chip"))
     finally:
         for left in folder.glob("unverified.*"):

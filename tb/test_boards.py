@@ -1,12 +1,23 @@
 # amaranth: UnusedElaboratable=no
 """The boards' data: clocks that can be, bits of the right length, pins that are there."""
 
+import json
+import re
+from collections import Counter
+from fnmatch import fnmatch
+
 import pytest
+from amaranth import Cat, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 
 from intaglio.fpga.boards import BOARDS, ECP5PLL, board
+from intaglio.fpga.place import place
 from intaglio.fpga.results import table, with_table
-from intaglio.fpga.top import BoardTop
+from intaglio.fpga.top import BoardTop, core_of
+from intaglio.golden.images import images
 from intaglio.hw.formats import ConfigError
+from intaglio.tb.models import random_etched
 from intaglio.tb.roms import ROMs
 
 EACH = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
@@ -90,3 +101,67 @@ def test_table_of_results():
     assert "Built on 2026-01-02 with yosys 1." in written
     with pytest.raises(ConfigError, match="no place for the boards"):
         with_table("# A\n", "table")
+
+
+def test_scripts_select_something(tmp_path, monkeypatch):
+    """A unit or memory of another name would be built otherwise, without a word."""
+    board = BOARDS["ulx3s-85f"]
+    etched = random_etched(board.chip, context=128)
+
+    def stop(*step) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr("intaglio.fpga.place._step", stop)
+    with pytest.raises(InterruptedError):
+        place(board, core_of(board, etched.design, images(etched)), tmp_path, lambda stage: None)
+    modules = re.findall(
+        r"^module (\S+)$(.*?)^end$", (tmp_path / "top.il").read_text(), re.M | re.S
+    )
+    memories = {
+        (module, name)
+        for module, body in modules
+        for name in re.findall(r"^  memory .*\\(\S+)$", body, re.M)
+    }
+    script = (tmp_path / "top.ys").read_text()
+    selections = re.findall(r"setattr (?:-mod )?-set \w+ \S+ ([^;\n]+)", script)
+    patterns = [pattern for selection in selections for pattern in selection.split()]
+    assert len(patterns) == 4
+    for pattern in patterns:
+        module, _, memory = pattern.partition("/m:")
+        assert any(
+            fnmatch(found, module) and (not memory or (found, memory) in memories)
+            for found, _ in modules
+        ), pattern
+
+
+def test_small_enables_are_lookup_tables(tmp_path):
+    """In an ECP5, whose slices share them: see `FEW_CONTROL_SETS`."""
+
+    class Core(wiring.Component):
+        """Seven flip-flops with an enable, and eight with another."""
+
+        rx: In(1)
+        tx: Out(1)
+        busy: Out(1)
+        dropped: Out(1)
+
+        def elaborate(self, platform):
+            m = Module()
+            ends = []
+            for count in (7, 8):
+                held, enable = Signal(count), Signal()
+                m.d.sync += enable.eq(self.rx ^ Cat(*ends).any())
+                with m.If(enable):
+                    m.d.sync += held.eq(Cat(self.rx, held))
+                ends.append(held[-1])
+            m.d.sync += self.tx.eq(Cat(*ends).xor())
+            return m
+
+    place(BOARDS["ulx3s-25f"], Core(), tmp_path, lambda stage: None)
+    cells = json.loads((tmp_path / "top.json").read_text())["modules"]["top"]["cells"]
+    enables = Counter(
+        cell["connections"]["CE"][0]
+        for cell in cells.values()
+        if cell["type"] == "TRELLIS_FF" and cell["parameters"]["CEMUX"] == "CE"
+    )
+    assert min(enables.values()) == 8
