@@ -1,7 +1,8 @@
 // A board's top under Verilator, its UART behind a pseudo-terminal.
 //
 // Prints the terminal's name, then runs until its standard input is closed, so that it does not
-// outlive who has started it. Sleeps while there is nothing to do.
+// outlive who has started it; then prints for how many cycles the chip was busy the last time. Sleeps
+// while there is nothing to do.
 
 #include <fcntl.h>
 #include <poll.h>
@@ -79,11 +80,16 @@ int open_terminal() {
   return master;
 }
 
+uint64_t busy_cycles = 0;
+
 // Whether there is a byte to read on the terminal; ends the program when our input is closed.
 bool waiting(int terminal, int timeout) {
   pollfd files[] = {{terminal, POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
   if (poll(files, 2, timeout) <= 0) return false;
-  if (files[1].revents != 0) std::exit(0);
+  if (files[1].revents != 0) {
+    std::printf("%llu\n", static_cast<unsigned long long>(busy_cycles));
+    std::exit(0);
+  }
   return (files[0].revents & POLLIN) != 0;
 }
 
@@ -124,7 +130,9 @@ int main() {
       }
     }
     board.rx = sender.cycle();
+    const bool was_busy = board.busy;
     clock();
+    if (board.busy) busy_cycles = was_busy ? busy_cycles + 1 : 1;
     if (receiver.cycle(board.tx)) {
       const uint8_t byte = receiver.byte();
       if (write(terminal, &byte, 1) != 1) return 1;

@@ -7,7 +7,6 @@ from intaglio.fpga.boards import Board
 from intaglio.fpga.etch import in_flash
 from intaglio.fpga.simulate import PATIENCE, SimulatedBoard
 from intaglio.golden.etch import Etched
-from intaglio.hw.protocol import Counter
 from intaglio.sim.simulator import SimulatedChip
 
 __all__ = ["Expected", "expect"]
@@ -54,7 +53,7 @@ def _run(chip: SimulatedChip, slots: int, rows: int, positions: int) -> float:
 def _alone_on_board(
     board: Board, etched: Etched, positions: int, show: Callable[[str], None]
 ) -> float:
-    """Cycles per token of one sequence, by the counters of the simulated board."""
+    """Cycles per token of one sequence on the simulated board."""
     from intaglio.fpga.link import BoardChip  # needs pyserial, which others can do without
 
     with (
@@ -62,17 +61,16 @@ def _alone_on_board(
         BoardChip(simulated.port, board.baud, etched.design, timeout=PATIENCE) as chip,
     ):
         show("counting cycles")
-        before = chip.counters[Counter.CYCLES]
-        for _ in chip.generate(0, 0, 1, positions - 1):
-            pass
-        return (chip.counters[Counter.CYCLES] - before) / positions
+        for last in (0, positions - 1):  # the first token waits until the flash has been copied
+            for _ in chip.generate(0, 0, 1, last):
+                pass
+    return simulated.busy_cycles / positions
 
 
 def expect(board: Board, etched: Etched, show: Callable[[str], None]) -> Expected:
     """Count the cycles of `etched`; its weights change them only where attention rescales.
 
-    If the weights come from the board's flash, the board is simulated, and a few frames of its link
-    count as well.
+    If the weights come from the board's flash, the board is simulated.
     """
     design = etched.design
     positions = min(POSITIONS, design.context)

@@ -93,6 +93,8 @@ class SimulatedBoard:
     ----------
     port :
         Name of the pseudo-terminal at whose other end the board's UART is.
+    busy_cycles :
+        For how many clock cycles the chip had tokens to compute, the last time; known at the end.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class SimulatedBoard:
         self._program, self._images = built(key, "board", files, make)
         self._process: subprocess.Popen[str] | None = None
         self.port = ""
+        self.busy_cycles = 0
 
     def __enter__(self) -> "SimulatedBoard":
         # The memory images are read from the current folder.
@@ -152,4 +155,5 @@ class SimulatedBoard:
     ) -> None:
         process, self._process = self._process, None
         if process is not None:
-            process.communicate()  # closes its input, which ends it
+            told, _ = process.communicate()  # closes its input, which ends it
+            self.busy_cycles = int(told or 0)
