@@ -140,10 +140,13 @@ def test_small_enables_are_lookup_tables(tmp_path):
     class Core(wiring.Component):
         """Seven flip-flops with an enable, and eight with another."""
 
-        rx: In(1)
-        tx: Out(1)
-        busy: Out(1)
-        dropped: Out(1)
+        rx: Signal
+        tx: Signal
+        busy: Signal
+        dropped: Signal
+
+        def __init__(self):
+            super().__init__({"rx": In(1), "tx": Out(1), "busy": Out(1), "dropped": Out(1)})
 
         def elaborate(self, platform):
             m = Module()
