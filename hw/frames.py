@@ -212,6 +212,15 @@ class Enframer(wiring.Component):
             "reading": Out(1),
         })
 
+    def _size(self, m: Module, most: int) -> Signal:
+        """Bytes of the payload; less than `most`."""
+        size = Signal(range(most))
+        with m.Switch(self.i.p.kind):
+            for kind, its_size in self.sizes.items():
+                with m.Case(kind):
+                    m.d.comb += size.eq(its_size)
+        return size
+
     def _choose(self, m: Module, eight: Signal, plain: Value, number: Value) -> None:
         """The eight bytes `number`, each by its own copy of the few bits that tell which."""
         for first in range(0, 64, 8):
@@ -225,11 +234,7 @@ class Enframer(wiring.Component):
         most = max(self.sizes.values()) + OVERHEAD
         m.submodules.frame = frame = memory.Memory(shape=8, depth=most + 2, init=[])
         write, read = frame.write_port(), frame.read_port()
-        size = Signal(range(most))
-        with m.Switch(self.i.p.kind):
-            for kind, its_size in self.sizes.items():
-                with m.Case(kind):
-                    m.d.comb += size.eq(its_size)
+        size = self._size(m, most)
 
         number = Signal(range(most))  # of the byte that is read next, before COBS
         next_number = Signal.like(number)
